@@ -1,0 +1,1 @@
+"""Speech emotion recognition in JAX/Flax for accelerator research."""

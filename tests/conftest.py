@@ -1,0 +1,29 @@
+"""Eight CPU devices, strict promotion, and where the real corpora are."""
+
+import os
+import pathlib
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+
+jaxtyping.install_import_hook(["ser_jax"], "beartype.beartype")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def corpora() -> pathlib.Path:
+  """The folder of real corpora; skips where there is none."""
+  folder = pathlib.Path(
+    os.environ.get("SER_JAX_CORPORA", ROOT.parent / "shared" / "data")
+  )
+  if not (folder / "emodb").is_dir():
+    pytest.skip(f"no corpora at {folder}: set SER_JAX_CORPORA")
+  return folder
