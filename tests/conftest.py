@@ -1,4 +1,4 @@
-"""Eight CPU devices, strict promotion, and where the real corpora are."""
+"""Eight CPU devices, strict ranks, and where the real corpora are."""
 
 import os
 import pathlib
@@ -13,7 +13,6 @@ import pytest  # noqa: E402
 
 jaxtyping.install_import_hook(["ser_jax"], "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

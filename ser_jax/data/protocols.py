@@ -1,0 +1,272 @@
+"""Speakers -> folds: who trains, who validates, who tests.
+
+Every protocol but `random` keeps speakers apart, and says so; `random` is
+there to reproduce papers and calls itself speaker-dependent.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from ser_jax.errors import UserError
+
+# The thesis' pairs (female and male), in its order: snippets 7 and 8.
+SPEAKER_PAIRS = {
+  "emodb": (
+    ("15", "09"),
+    ("11", "16"),
+    ("12", "13"),
+    ("03", "08"),
+    ("10", "14"),
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+  """Which utterances train, validate and test: indices into the table."""
+
+  name: str
+  train: Int[np.ndarray, "train"]
+  validation: Int[np.ndarray, "validation"]
+  test: Int[np.ndarray, "test"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """Folds, and what a reader of their results must know.
+
+  Attributes:
+    name: as in the config.
+    folds: in order.
+    speaker_independent: no speaker is on two sides of any fold.
+    notes: sentences for the report.
+  """
+
+  name: str
+  folds: tuple[Fold, ...]
+  speaker_independent: bool
+  notes: tuple[str, ...]
+
+
+def _fold(name, keep, groups, validation, test, train=None) -> Fold:
+  """A fold by the groups (speakers or sessions) of each side."""
+
+  def pick(wanted):
+    missing = sorted(set(wanted) - set(groups[keep]))
+    if missing:
+      raise UserError(
+        f"protocol: {name} needs {', '.join(missing)}, of whom the shards have "
+        f"no utterance of the classes asked for (present: "
+        f"{', '.join(sorted(set(groups[keep])))}): build the whole corpus, or "
+        "choose another protocol."
+      )
+    return keep[np.isin(groups[keep], list(wanted))]
+
+  if train is None:
+    train = set(groups[keep]) - set(validation) - set(test)
+  return Fold(name, pick(train), pick(validation), pick(test))
+
+
+def leave_one_session_out(table, keep, config) -> Protocol:
+  """Tests on one session after another; one other speaker validates.
+
+  The validation speaker is taken from the next session, alternating between
+  that session's speakers, and leaves the training part.
+  """
+  sessions = sorted(set(table.sessions[keep]))
+  if len(sessions) < 3:
+    raise UserError(
+      f"protocol: leave_one_session_out needs at least 3 sessions, the shards "
+      f"have {len(sessions)}: build more of the corpus."
+    )
+  folds = []
+  for number, session in enumerate(sessions):
+    nearby = sessions[(number + 1) % len(sessions)]
+    partners = sorted(set(table.speakers[keep][table.sessions[keep] == nearby]))
+    validation = partners[number % len(partners)]
+    test = set(table.speakers[keep][table.sessions[keep] == session])
+    folds.append(_fold(session, keep, table.speakers, {validation}, test))
+  return Protocol(
+    "leave_one_session_out",
+    tuple(folds),
+    True,
+    (
+      "Each fold tests on one whole session; one speaker of the next session "
+      "validates and is left out of training.",
+    ),
+  )
+
+
+def leave_two_speakers_out(table, keep, config) -> Protocol:
+  """Pairs of speakers in a ring: pair k validates, pair k + 1 tests.
+
+  For Emo-DB and RAVDESS these are the folds of the thesis' snippets 7 and 8.
+  """
+  speakers = sorted(set(table.speakers[keep]))
+  pairs = SPEAKER_PAIRS.get(table.corpus)
+  if pairs is None:
+    if len(speakers) < 6 or len(speakers) % 2:
+      raise UserError(
+        f"protocol: leave_two_speakers_out needs an even number of at least 6 "
+        f"speakers, the shards have {len(speakers)} "
+        f"({', '.join(speakers)}): build the whole corpus."
+      )
+    pairs = tuple(zip(speakers[::2], speakers[1::2], strict=True))
+  folds = tuple(
+    _fold(
+      f"fold{number}",
+      keep,
+      table.speakers,
+      pair,
+      pairs[(number + 1) % len(pairs)],
+      train={s for other in pairs for s in other}
+      - set(pair)
+      - set(pairs[(number + 1) % len(pairs)]),
+    )
+    for number, pair in enumerate(pairs)
+  )
+  return Protocol(
+    "leave_two_speakers_out",
+    folds,
+    True,
+    ("Two speakers validate, two others test, the rest train.",),
+  )
+
+
+def random_folds(table, keep, config) -> Protocol:
+  """Random utterances, speakers on every side: for comparison with papers.
+
+  Identical recordings stay on one side. A tenth of what does not test
+  validates.
+  """
+  generator = np.random.default_rng(config.seed)
+  _, group = np.unique(table.digests[keep], return_inverse=True)
+  order = generator.permutation(group.max() + 1)[group]
+  parts = order % config.count
+  folds = []
+  for number in range(config.count):
+    rest = np.flatnonzero(parts != number)
+    validates = (order[rest] // config.count) % 10 == 0
+    folds.append(
+      Fold(
+        f"fold{number}",
+        keep[rest[~validates]],
+        keep[rest[validates]],
+        keep[parts == number],
+      )
+    )
+  return Protocol(
+    "random",
+    tuple(folds),
+    False,
+    (
+      "SPEAKER-DEPENDENT: random utterance folds have every speaker in "
+      "training and test; these figures say nothing about unseen speakers.",
+    ),
+  )
+
+
+def fixed(table, keep, config) -> Protocol:
+  """One fold, its speakers listed in the config."""
+  sides = {
+    side: set(getattr(config, side)) for side in ("train", "validation", "test")
+  }
+  for one, other in (("train", "validation"), ("train", "test"),
+                     ("validation", "test")):  # fmt: skip
+    both = sides[one] & sides[other]
+    if both:
+      raise UserError(
+        f"config.protocol: {', '.join(sorted(both))} is in both {one} and "
+        f"{other}: a speaker belongs on one side."
+      )
+  empty = [side for side, speakers in sides.items() if not speakers]
+  if empty:
+    raise UserError(
+      f"config.protocol.{empty[0]} is empty: list its speakers (present: "
+      f"{', '.join(sorted(set(table.speakers[keep])))})."
+    )
+  fold = _fold(
+    "fixed",
+    keep,
+    table.speakers,
+    sides["validation"],
+    sides["test"],
+    sides["train"],
+  )
+  return Protocol("fixed", (fold,), True, ("A fixed partition of speakers.",))
+
+
+PROTOCOLS = {
+  "leave_one_session_out": leave_one_session_out,
+  "leave_two_speakers_out": leave_two_speakers_out,
+  "random": random_folds,
+  "fixed": fixed,
+}
+
+
+def make_protocol(
+  table, keep: Int[np.ndarray, "kept"], labels: Int[np.ndarray, "all"], config
+) -> Protocol:
+  """Makes the folds that a config asks for, and checks them.
+
+  Args:
+    table: the shards' utterances.
+    keep: indices of the utterances with a label.
+    labels: class index of every utterance, -1 where it has none.
+    config: `name`, `folds` (names to run, empty for all), and for `random`
+      `count` and `seed`, for `fixed` `train`, `validation` and `test`.
+
+  Returns:
+    The protocol with the folds asked for.
+
+  Raises:
+    UserError: unknown protocol or fold, a missing speaker, or a fold whose
+      training part lacks a class.
+  """
+  if config.name not in PROTOCOLS:
+    raise UserError(
+      f"config.protocol.name={config.name!r} is unknown: choose from "
+      f"{', '.join(PROTOCOLS)}."
+    )
+  protocol = PROTOCOLS[config.name](table, keep, config)
+  for fold in protocol.folds:
+    _check(fold, table, labels)
+  return dataclasses.replace(
+    protocol, folds=_select(protocol.folds, config.folds)
+  )
+
+
+def _select(folds: tuple[Fold, ...], wanted: Sequence[str]):
+  """The folds asked for by name or number; all if none is named."""
+  if not wanted:
+    return folds
+  by_name = {fold.name: fold for fold in folds}
+  by_name |= {str(number): fold for number, fold in enumerate(folds)}
+  unknown = [str(name) for name in wanted if str(name) not in by_name]
+  if unknown:
+    raise UserError(
+      f"config.protocol.folds has {', '.join(unknown)}: the protocol's folds "
+      f"are {', '.join(fold.name for fold in folds)} (or their numbers)."
+    )
+  return tuple(by_name[str(name)] for name in wanted)
+
+
+def _check(fold: Fold, table, labels: np.ndarray) -> None:
+  """No empty side, and no class that only validation or test has."""
+  for side in ("train", "validation", "test"):
+    if not len(getattr(fold, side)):
+      raise UserError(f"protocol: fold {fold.name} has no {side} utterance.")
+  known = set(labels[fold.train])
+  for side in ("validation", "test"):
+    unseen = set(labels[getattr(fold, side)]) - known
+    if unseen:
+      names = sorted(
+        {table.emotions[i] for i in getattr(fold, side) if labels[i] in unseen}
+      )
+      raise UserError(
+        f"protocol: fold {fold.name} has {', '.join(names)} in {side} but not "
+        "in training: choose other classes or another protocol."
+      )

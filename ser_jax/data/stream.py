@@ -1,0 +1,155 @@
+"""tf.data: index -> record -> pad -> batch -> prefetch, off the device.
+
+For corpora that do not fit in device memory. The only module that names
+TensorFlow, which is hidden from accelerators.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import PyTree
+
+from ser_jax.batch import Batch
+from ser_jax.data.examples import Examples, Frames, Row, blank
+
+tf.config.set_visible_devices([], "GPU")
+tf.config.set_visible_devices([], "TPU")
+
+
+class Stream:
+  """A source that reads records as they are needed.
+
+  Attributes:
+    constants: nothing; every batch travels whole.
+  """
+
+  def __init__(
+    self, examples: Examples, *, process: int = 0, processes: int = 1
+  ):
+    """Opens the pipeline; nothing is read yet.
+
+    Args:
+      examples: the utterances in use.
+      process: which slice of every batch this process reads.
+      processes: how many processes share a batch.
+    """
+    self._examples = examples
+    self._slice = (process, processes)
+    self.constants = {}
+
+  def items(self, rows: Iterable[Row]) -> Iterator[tuple[Frames, Batch]]:
+    """Yields the padded lengths, and the batches of all runs, of each row.
+
+    Args:
+      rows: positions and weights, `[runs, batch]`; read ahead of use.
+
+    Yields:
+      The shape key, and a batch whose arrays have axes `[runs, batch, ...]`.
+    """
+    names = tuple(self._examples.plans)
+    process, processes = self._slice
+
+    def rows_of_this_process():
+      for index, weight in rows:
+        lengths = [
+          length for _, length in self._examples.frames((index, weight))
+        ]
+        share = index.shape[1] // processes
+        part = slice(process * share, (process + 1) * share)
+        yield index[:, part], weight[:, part], np.array(lengths, np.int32)
+
+    def read(index, weight, lengths):
+      frames = tuple(zip(names, lengths.tolist(), strict=True))
+      if weight == 0:
+        return [
+          np.zeros(self._examples.shape(name, length), np.float32)
+          for name, length in frames
+        ]
+      record = self._examples.read(int(index), frames)
+      return [record[name].astype(np.float32) for name in names]
+
+    def load(index, weight, lengths):
+      values = tf.numpy_function(
+        read, (index, weight, lengths), [tf.float32] * len(names)
+      )
+      return index, weight, lengths, *values
+
+    def flatten(index, weight, lengths):
+      index, weight = tf.reshape(index, [-1]), tf.reshape(weight, [-1])
+      lengths = tf.repeat(lengths[None], tf.shape(index)[0], axis=0)
+      return tf.data.Dataset.from_tensor_slices((index, weight, lengths))
+
+    def pipeline(runs: int, size: int):
+      data = tf.data.Dataset.from_generator(
+        rows_of_this_process,
+        output_signature=(
+          tf.TensorSpec((runs, size), tf.int32),
+          tf.TensorSpec((runs, size), tf.float32),
+          tf.TensorSpec((len(names),), tf.int32),
+        ),
+      )
+      data = data.flat_map(flatten)
+      data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+      # All examples of a batch are padded to the same bucket by now.
+      data = data.batch(runs * size)
+      return data.prefetch(tf.data.AUTOTUNE)
+
+    first, rows = _peek(rows)
+    if first is None:
+      return
+    runs, size = first[0].shape[0], first[0].shape[1] // processes
+    for index, weight, lengths, *values in pipeline(
+      runs, size
+    ).as_numpy_iterator():
+      frames = tuple(zip(names, lengths[0].tolist(), strict=True))
+      inputs = dict(zip(names, values, strict=True))
+      batch = self._batch(index, weight, inputs)
+      yield (
+        frames,
+        _map(lambda x: x.reshape(runs, size, *x.shape[1:]), batch),
+      )
+
+  def _batch(self, index, weight, inputs) -> Batch:
+    examples = self._examples
+    return Batch(
+      inputs=inputs,
+      lengths={
+        name: blank(examples.lengths(name)[index], weight).astype(np.int32)
+        for name in inputs
+      },
+      targets={name: v[index] for name, v in examples.targets.items()},
+      weight=weight,
+      speaker=examples.speakers[index],
+      index=index,
+    )
+
+  @staticmethod
+  def gather(constants: PyTree, item: Batch, frames: Frames) -> Batch:
+    """The batch is the item."""
+    del constants, frames
+    return item
+
+
+def _peek(rows: Iterable[Row]):
+  """The first row, and all rows including it."""
+  rows = iter(rows)
+  first = next(rows, None)
+
+  def again():
+    yield first
+    yield from rows
+
+  return first, again()
+
+
+def _map(function, batch: Batch) -> Batch:
+  """Applies a function to every array of a batch."""
+  return Batch(
+    **{
+      name: {k: function(v) for k, v in value.items()}
+      if isinstance(value, dict)
+      else function(value)
+      for name, value in vars(batch).items()
+    }
+  )

@@ -1,0 +1,79 @@
+"""Utterance-level emotion classification: one phase, one optimizer."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from ser_jax import losses
+from ser_jax.batch import Batch
+from ser_jax.tasks.task import Params, Phase, Task, Totals
+
+
+def classify(
+  model: nn.Module,
+  tx: optax.GradientTransformationExtraArgs,
+  *,
+  label_smoothing: float = 0.0,
+  axis_name: str | None = None,
+) -> Task:
+  """Cross-entropy over the emotions, averaged over the model's heads.
+
+  Args:
+    model: returns `logits` and `heads` (name to logits), all
+      `[batch, classes]`.
+    tx: the optimizer of every parameter.
+    label_smoothing: the share of probability spread evenly over the classes.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    A task with the single phase `classify`; its `scores` are probabilities.
+  """
+
+  def init(rng: Array, batch: Batch) -> tuple[Params, PyTree]:
+    variables = model.init(rng, batch.inputs, batch.lengths, train=False)
+    return variables["params"], variables.get("batch_stats", {})
+
+  def loss_fn(
+    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
+  ) -> tuple[Array, tuple[PyTree, Totals]]:
+    del progress
+    outputs, changed = model.apply(
+      {"params": params, "batch_stats": batch_stats},
+      batch.inputs,
+      batch.lengths,
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"dropout": rng},
+    )
+    labels = batch.targets["emotion"]
+    heads = [
+      losses.cross_entropy(
+        logits, labels, batch.weight, label_smoothing=label_smoothing
+      )
+      for logits in outputs["heads"].values()
+    ]
+    total = sum(total for total, _ in heads) / len(heads)
+    count = heads[0][1]
+    correct = jnp.argmax(outputs["logits"], axis=-1) == labels
+    totals = {
+      "loss": (total, count),
+      "wa": (jnp.sum(correct * batch.weight), count),
+    }
+    stats = changed.get("batch_stats", {})
+    return losses.mean(total, count, axis_name), (stats, totals)
+
+  def predict(
+    params: Params, batch_stats: PyTree, batch: Batch
+  ) -> dict[str, Float[Array, "..."]]:
+    outputs = model.apply(
+      {"params": params, "batch_stats": batch_stats},
+      batch.inputs,
+      batch.lengths,
+      train=False,
+    )
+    logits = outputs["logits"].astype(jnp.float32)
+    return {"scores": jax.nn.softmax(logits)}
+
+  return Task(init, (Phase("classify", None, loss_fn, tx),), predict)

@@ -1,0 +1,192 @@
+"""A config's optimizer section -> an optax transformation, by name.
+
+Names are looked up in `optax`, then in `optax.contrib`; arguments are strict.
+Schedules count epochs (fractions included), so that a recipe does not change
+with the batch size.
+"""
+
+import ast
+import difflib
+import inspect
+from collections.abc import Callable
+
+import jax
+import optax
+import optax.contrib
+
+from ser_jax.errors import UserError
+
+_END = ("decay_steps", "transition_steps")
+_MASKS = ("mask", "weight_decay_mask")
+_NEED_MORE = {
+  "lbfgs": "a line search over one fixed objective",
+  "sophia": "Hessian estimates from labels sampled from the model",
+  "reduce_on_plateau": "a validation loss",
+  "schedule_free_adamw": "its averaged weights for evaluation",
+  "schedule_free_sgd": "its averaged weights for evaluation",
+  "schedule_free": "a base optimizer",
+}
+
+
+def parse_arguments(text: str, field: str) -> dict:
+  """Reads `'momentum=0.9,nesterov=True'` as keyword arguments.
+
+  Args:
+    text: Python keyword arguments with literal values.
+    field: the config field, for messages.
+
+  Returns:
+    The arguments by name.
+
+  Raises:
+    UserError: the text is not of that form.
+  """
+  try:
+    call = ast.parse(f"f({text})", mode="eval").body
+    if not isinstance(call, ast.Call) or call.args:
+      raise ValueError("not keyword arguments")
+    return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+  except (ValueError, SyntaxError) as error:
+    raise UserError(
+      f"{field}={text!r} cannot be read ({error}): write Python keyword "
+      "arguments with literal values, for example 'momentum=0.9,nesterov=True'."
+    ) from error
+
+
+def _find(
+  name: str, modules: tuple, field: str, suits: Callable[[str, Callable], bool]
+) -> Callable:
+  """Looks a public optax factory up by name."""
+  known = {
+    key: value
+    for module in reversed(modules)
+    for key, value in vars(module).items()
+    if inspect.isfunction(value) and suits(key, value)
+  }
+  if name not in known:
+    near = difflib.get_close_matches(name, known, n=3) or sorted(known)
+    raise UserError(
+      f"{field}={name!r} is not among optax's: did you mean {', '.join(near)}?"
+    )
+  return known[name]
+
+
+def _is_schedule(name: str, factory: Callable) -> bool:
+  return "schedule" in name or name == "exponential_decay"
+
+
+def _is_optimizer(name: str, factory: Callable) -> bool:
+  return "learning_rate" in inspect.signature(factory).parameters
+
+
+def _check(given: dict, factory: Callable, field: str) -> None:
+  """Refuses arguments that a factory does not take."""
+  taken = inspect.signature(factory).parameters
+  for name in given:
+    if name not in taken:
+      near = difflib.get_close_matches(name, taken, n=1)
+      hint = f" (did you mean {near[0]}?)" if near else ""
+      raise UserError(
+        f"{field} has {name!r}, which optax's {factory.__name__} does not "
+        f"take{hint}; it takes {', '.join(taken)}."
+      )
+
+
+def make_schedule(
+  name: str, arguments: str, learning_rate: float, epochs: int
+) -> Callable:
+  """A learning rate over epochs.
+
+  Args:
+    name: an optax schedule such as `cosine_decay_schedule`, or `constant`.
+    arguments: its keyword arguments as text; times are in epochs. The start or
+      peak value and the end of the decay need not be given: they are the
+      learning rate and the number of epochs.
+    learning_rate: the start or peak value.
+    epochs: the length of the stage.
+
+  Returns:
+    A function from epochs done to the learning rate.
+
+  Raises:
+    UserError: unknown schedule or argument.
+  """
+  if name == "constant":
+    return optax.constant_schedule(learning_rate)
+  field = "config.optimizer.schedule"
+  factory = _find(name, (optax,), field, _is_schedule)
+  given = parse_arguments(arguments, f"{field}_kwargs")
+  _check(given, factory, f"{field}_kwargs")
+  taken = inspect.signature(factory).parameters
+  if "peak_value" in taken:
+    given = {"init_value": 0.0, "peak_value": learning_rate} | given
+  else:
+    given = {"init_value": learning_rate} | given
+  for key in _END:
+    if key in taken:
+      given.setdefault(key, epochs)
+  try:
+    return factory(**given)
+  except (TypeError, ValueError) as error:
+    raise UserError(f"{field}={name!r} with {given}: {error}.") from error
+
+
+def make_optimizer(
+  config, *, epochs: int, steps_per_epoch: int
+) -> optax.GradientTransformationExtraArgs:
+  """Builds the optimizer that a config names.
+
+  Args:
+    config: `name`, `learning_rate`, `kwargs`, `schedule`, `schedule_kwargs`,
+      `clip_norm` (0 for none), `decay` (which parameters a weight decay
+      reaches: `all`, or `kernels` for matrices and filters alone).
+    epochs: the length of the stage.
+    steps_per_epoch: steps in an epoch.
+
+  Returns:
+    The transformation; its state holds `hyperparams['learning_rate']`.
+
+  Raises:
+    UserError: a name or argument that optax does not have.
+  """
+  factory = _find(
+    config.name,
+    (optax, optax.contrib),
+    "config.optimizer.name",
+    _is_optimizer,
+  )
+  if config.name in _NEED_MORE:
+    raise UserError(
+      f"config.optimizer.name={config.name!r} needs {_NEED_MORE[config.name]}, "
+      "which the training step does not offer: choose another optimizer."
+    )
+  taken = inspect.signature(factory).parameters
+  given = parse_arguments(config.kwargs, "config.optimizer.kwargs")
+  _check(given, factory, "config.optimizer.kwargs")
+  rate = make_schedule(
+    config.schedule, config.schedule_kwargs, config.learning_rate, epochs
+  )
+
+  if config.decay == "kernels":
+    mask = next((key for key in _MASKS if key in taken), None)
+    if mask is None:
+      raise UserError(
+        f"config.optimizer.decay='kernels' needs an optimizer with a decay "
+        f"mask, which optax's {config.name} has not: use adamw, or 'all'."
+      )
+    given[mask] = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+  elif config.decay != "all":
+    raise UserError(
+      f"config.optimizer.decay={config.decay!r} is neither 'all' nor 'kernels'."
+    )
+
+  def transformation(learning_rate):
+    parts = [factory(learning_rate=learning_rate, **given)]
+    if config.clip_norm:
+      parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    return optax.chain(*parts)
+
+  injected = optax.inject_hyperparams(transformation)(
+    learning_rate=lambda step: rate(step / steps_per_epoch)
+  )
+  return optax.with_extra_args_support(injected)
