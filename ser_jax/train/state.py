@@ -12,6 +12,14 @@ INIT, STEP = 0, 1  # what a key derived from the root key is for
 
 
 @flax.struct.dataclass
+class Weights:
+  """What a prediction needs of a state."""
+
+  params: PyTree
+  batch_stats: PyTree
+
+
+@flax.struct.dataclass
 class TrainState:
   """The state of one run within one stage.
 
@@ -29,6 +37,11 @@ class TrainState:
   batch_stats: PyTree
   opt_state: dict[str, PyTree]
   seed: UInt32[Array, "*runs"]
+
+  @property
+  def weights(self) -> Weights:
+    """The part that predictions need, and that a best epoch keeps."""
+    return Weights(self.params, self.batch_stats)
 
 
 def key_for(seed: UInt32[Array, ""], purpose: int) -> Array:

@@ -8,7 +8,7 @@ from jaxtyping import Array
 from ser_jax.batch import Batch
 from ser_jax.tasks.task import Task, Totals
 from ser_jax.train import state as states
-from ser_jax.train.state import TrainState
+from ser_jax.train.state import TrainState, Weights
 
 
 def train_step(
@@ -70,16 +70,16 @@ def train_step(
 
 
 def predict_step(
-  state: TrainState, batch: Batch, *, task: Task
+  weights: Weights, batch: Batch, *, task: Task
 ) -> dict[str, Array]:
   """What a task predicts for a batch.
 
   Args:
-    state: the state of one run.
+    weights: of one run.
     batch: a batch; filler examples get predictions too, to be dropped.
     task: whose prediction to make.
 
   Returns:
     Named arrays with the batch as their first axis.
   """
-  return task.predict(state.params, state.batch_stats, batch)
+  return task.predict(weights.params, weights.batch_stats, batch)

@@ -1,0 +1,139 @@
+"""Checkpoints of a group of runs: the only file that names orbax.
+
+One checkpoint holds the newest state, the best weights of every run and the
+bookkeeping, so that nothing can be restored by halves. Saves are asynchronous;
+the one before is kept until the next is complete.
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from ser_jax.errors import UserError
+
+
+class Checkpoints:
+  """The checkpoints in one folder; close it to wait for pending saves."""
+
+  def __init__(self, folder: pathlib.Path):
+    """Opens or makes the folder.
+
+    Args:
+      folder: one group of runs in one stage.
+    """
+    self._folder = folder
+    self._manager = ocp.CheckpointManager(
+      folder.absolute(),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
+        create=True,
+      ),
+      item_names=("arrays", "progress"),
+    )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  @property
+  def latest(self) -> int | None:
+    """The newest complete step."""
+    return self._manager.latest_step()
+
+  def save(self, step: int, arrays: PyTree, progress: dict) -> None:
+    """Begins a save; the arrays may be changed as soon as this returns.
+
+    Args:
+      step: must grow from save to save; a step already saved is left alone.
+      arrays: host arrays.
+      progress: plain data.
+
+    Raises:
+      UserError: the disk is full or the folder cannot be written.
+    """
+    if step == self.latest:
+      return
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          arrays=ocp.args.StandardSave(arrays),
+          progress=ocp.args.JsonSave(progress),
+        ),
+        force=True,
+      )
+    except OSError as error:
+      raise UserError(
+        f"checkpoint: cannot write {self._folder} ({error}): free space or "
+        "choose another --workdir; the last complete checkpoint is intact, and "
+        "the same command resumes from it."
+      ) from error
+
+  def restore(self, like: PyTree) -> tuple[PyTree, dict]:
+    """Reads the newest checkpoint onto the host.
+
+    Args:
+      like: a tree of the shapes and types to expect.
+
+    Returns:
+      The arrays and the bookkeeping.
+
+    Raises:
+      UserError: the checkpoint is of another model or is damaged.
+    """
+    step = self.latest
+    self._check(step, like)
+    try:
+      found = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          arrays=ocp.args.StandardRestore(
+            jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+          ),
+          progress=ocp.args.JsonRestore(),
+        ),
+      )
+    except (ValueError, OSError, KeyError) as error:
+      raise UserError(
+        f"checkpoint: {self._folder / str(step)} is damaged "
+        f"({str(error).splitlines()[0]}): delete that folder to train this run "
+        "again from its start."
+      ) from error
+    return found["arrays"], found["progress"]
+
+  def _check(self, step: int, like: PyTree) -> None:
+    """Compares names, shapes and types before anything is read."""
+    metadata = self._manager.item_metadata(step)["arrays"]
+    found = _signature(metadata.tree if hasattr(metadata, "tree") else metadata)
+    wanted = _signature(like)
+    for name in sorted(found.keys() | wanted.keys()):
+      if found.get(name) != wanted.get(name):
+        raise UserError(
+          f"checkpoint: {self._folder / str(step)} is of another model: "
+          f"{name} is {found.get(name, 'absent')} there and "
+          f"{wanted.get(name, 'absent')} in this config. Use the config that "
+          "it was trained with (config.json in its --workdir), or another "
+          "--workdir."
+        )
+
+
+def _signature(tree: PyTree) -> dict[str, str]:
+  """Path -> shape and type of every leaf."""
+
+  def path(keys) -> str:
+    return "/".join(
+      str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))))
+      for k in keys
+    )
+
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {
+    path(keys): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+    for keys, leaf in leaves
+  }

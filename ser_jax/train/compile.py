@@ -1,0 +1,267 @@
+"""Where steps meet devices: mesh, shardings, donation, jit, pmap, run axis.
+
+Outside this file arrays have the axes `[runs, batch, ...]`, states `[runs,
+...]`, on whatever devices; only here is it known how they are laid out.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from ser_jax.errors import UserError
+
+BACKENDS = ("jit", "pmap")
+RUNS = ("loop", "vmap", "shard")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How runs and batches lie on the devices.
+
+  Attributes:
+    backend: `jit` on a mesh, or `pmap` over the data axis.
+    runs: `loop` (one run a program), `vmap` (all in one), or `shard` (all in
+      one, each device its own runs).
+    mesh: the axes `run` and `data`.
+    size: runs in one program.
+  """
+
+  backend: str
+  runs: str
+  mesh: Mesh
+  size: int
+
+  @property
+  def axis_name(self) -> str | None:
+    """The mapped axis that models and losses must reduce over, if any."""
+    return "data" if self.backend == "pmap" else None
+
+  def _sharding(self, *axes: str | None) -> NamedSharding:
+    return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+  def place_runs(self, tree: PyTree) -> PyTree:
+    """Puts arrays `[runs, ...]` where the programs want them."""
+    if self.backend == "pmap":
+      return self._copy_to_all(tree)
+    return jax.device_put(tree, self._sharding("run"))
+
+  def place_constants(self, tree: PyTree) -> PyTree:
+    """Puts arrays without a run axis on every device."""
+    if self.backend == "pmap":
+      return self._copy_to_all(tree)
+    return jax.device_put(tree, self._sharding())
+
+  def place_item(self, tree: PyTree) -> PyTree:
+    """Puts arrays `[runs, batch, ...]`, split over runs and batch."""
+    if self.backend == "pmap":
+      count = self.mesh.shape["data"]
+      return jax.device_put(
+        jax.tree.map(lambda x: _split_batch(np.asarray(x), count), tree),
+        self._sharding("data"),
+      )
+    sharding = self._sharding("run", "data")
+    if jax.process_count() > 1:
+      return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), tree
+      )
+    return jax.device_put(tree, sharding)
+
+  def fetch_runs(self, tree: PyTree) -> PyTree:
+    """Brings arrays `[runs, ...]` to the host."""
+    if self.backend == "pmap":
+      tree = jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
+      return jax.tree.map(lambda x: np.asarray(x)[0], jax.device_get(tree))
+    return jax.device_get(tree)
+
+  def fetch_item(self, tree: PyTree) -> PyTree:
+    """Brings arrays `[runs, batch, ...]` to the host."""
+    tree = jax.device_get(tree)
+    if self.backend == "pmap":
+      return jax.tree.map(_join_batch, tree)
+    return tree
+
+  def select(self, mask: np.ndarray, new: PyTree, old: PyTree) -> PyTree:
+    """Takes `new` for the runs in the mask, `old` for the others."""
+    return _select(self.place_runs(mask), new, old)
+
+  def _copy_to_all(self, tree: PyTree) -> PyTree:
+    count = self.mesh.shape["data"]
+    return jax.device_put(
+      jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree),
+      self._sharding("data"),
+    )
+
+
+def _split_batch(x: np.ndarray, count: int) -> np.ndarray:
+  """`[runs, batch, ...]` to `[devices, runs, batch / devices, ...]`."""
+  runs, batch, *rest = x.shape
+  return x.reshape(runs, count, batch // count, *rest).swapaxes(0, 1)
+
+
+def _join_batch(x: np.ndarray) -> np.ndarray:
+  """Undoes `_split_batch`."""
+  count, runs, share, *rest = x.shape
+  return x.swapaxes(0, 1).reshape(runs, count * share, *rest)
+
+
+@jax.jit
+def _select(mask, new, old):
+  def pick(a, b):
+    shape = mask.shape + (1,) * (a.ndim - mask.ndim)
+    return jnp.where(mask.reshape(shape), a, b)
+
+  return jax.tree.map(pick, new, old)
+
+
+def make_layout(config, *, runs: int, batch_size: int) -> Layout:
+  """Lays an experiment out over the devices that there are.
+
+  Args:
+    config: `backend`, `runs`, `data` (devices that share a batch, 0 for all
+      that `run` leaves), `run` (devices along the run axis).
+    runs: folds x seeds of the experiment.
+    batch_size: must divide by the devices of the data axis.
+
+  Returns:
+    The layout.
+
+  Raises:
+    UserError: the devices, batch or runs do not divide.
+  """
+  if config.backend not in BACKENDS:
+    raise UserError(
+      f"config.parallel.backend={config.backend!r} is none of "
+      f"{', '.join(BACKENDS)}."
+    )
+  if config.runs not in RUNS:
+    raise UserError(
+      f"config.parallel.runs={config.runs!r} is none of {', '.join(RUNS)}."
+    )
+  devices = jax.devices()
+  along_run = config.run
+  if config.runs == "loop" or config.backend == "pmap":
+    along_run = 1
+  along_data = config.data or len(devices) // along_run
+  if config.runs == "shard":
+    along_data = 1
+    along_run = config.run if config.run > 1 else min(len(devices), runs)
+  size = 1 if config.runs == "loop" else runs
+  if along_run * along_data > len(devices) or not along_data:
+    raise UserError(
+      f"config.parallel asks for {along_run} x {along_data} devices, there are "
+      f"{len(devices)}: lower config.parallel.run or .data."
+    )
+  if batch_size % along_data:
+    raise UserError(
+      f"config.batch_size={batch_size} does not divide by the {along_data} "
+      "devices of config.parallel.data: change one of them."
+    )
+  if size % along_run:
+    raise UserError(
+      f"{size} runs (folds x seeds) do not divide by the {along_run} devices "
+      "of config.parallel.run: change config.seeds, folds or that number."
+    )
+  mesh = jax.make_mesh(
+    (along_run, along_data),
+    ("run", "data"),
+    axis_types=(AxisType.Auto, AxisType.Auto),
+    devices=devices[: along_run * along_data],
+  )
+  return Layout(config.backend, config.runs, mesh, size)
+
+
+class Program:
+  """A step, compiled ahead of time once for each shape it meets.
+
+  Attributes:
+    compile_seconds: by shape key; its length is the number of compilations.
+  """
+
+  def __init__(
+    self, layout: Layout, function: Callable, *, trains: bool, name: str
+  ):
+    """Wraps a function of one run; nothing is compiled yet.
+
+    Args:
+      layout: where the arrays lie.
+      function: `(state, item, statistics, constants, frames)` of one run, to
+        `(state, metrics)` if it trains, else to arrays `[batch, ...]`.
+      trains: whether the first argument is consumed and returned.
+      name: for the log.
+    """
+    self._layout, self._function = layout, function
+    self._trains, self._name = trains, name
+    self._executables = {}
+    self.compile_seconds = {}
+
+  def __call__(self, state, item, statistics, constants, frames):
+    """Runs the step over all runs; arrays as `Layout` placed them."""
+    if frames not in self._executables:
+      start = time.perf_counter()
+      mapped = self._mapped(functools.partial(self._function, frames=frames))
+      lowered = mapped.lower(state, item, statistics, constants)
+      self._executables[frames] = lowered.compile()
+      self.compile_seconds[frames] = time.perf_counter() - start
+      logging.info(
+        "compiled %s for %s in %.1f s",
+        self._name,
+        dict(frames),
+        self.compile_seconds[frames],
+      )
+    return self._executables[frames](state, item, statistics, constants)
+
+  def _mapped(self, function: Callable) -> Callable:
+    """The function over the run axis, then over devices."""
+    layout = self._layout
+    over_runs = _over_runs(function, layout)
+    donate = (0,) if self._trains else ()
+    if layout.backend == "pmap":
+      return jax.pmap(
+        over_runs,
+        axis_name="data",
+        devices=layout.mesh.devices.ravel().tolist(),
+        donate_argnums=donate,
+      )
+    run, item = PartitionSpec("run"), PartitionSpec("run", "data")
+    if layout.runs == "shard":
+      over_runs = jax.shard_map(
+        over_runs,
+        mesh=layout.mesh,
+        in_specs=(run, item, run, PartitionSpec()),
+        out_specs=run,
+        check_vma=False,
+      )
+    out = (run, run) if self._trains else item
+    return jax.jit(
+      over_runs,
+      donate_argnums=donate,
+      out_shardings=jax.tree.map(
+        lambda spec: NamedSharding(layout.mesh, spec),
+        out,
+        is_leaf=lambda x: isinstance(x, PartitionSpec),
+      ),
+    )
+
+
+def _over_runs(function: Callable, layout: Layout) -> Callable:
+  """Maps over the leading run axis; a single run is not batched at all."""
+  local = layout.size // layout.mesh.shape["run"]
+  if local > 1 or (layout.runs == "vmap" and layout.size > 1):
+    return jax.vmap(function, in_axes=(0, 0, 0, None))
+
+  def one_run(state, item, statistics, constants):
+    state, item, statistics = jax.tree.map(
+      lambda x: x[0], (state, item, statistics)
+    )
+    result = function(state, item, statistics, constants)
+    return jax.tree.map(lambda x: x[None], result)
+
+  return one_run
