@@ -15,13 +15,12 @@ from jaxtyping import Float, Int, PyTree
 from tqdm import tqdm
 
 from ser_jax.data import order
-from ser_jax.data.examples import Source
+from ser_jax.data.examples import Row, Source
 from ser_jax.errors import UserError
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.compile import Layout, Program
 from ser_jax.train.state import TrainState
 
-Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 Scores = list[Float[np.ndarray, "utterances ..."]]
 
 
@@ -101,8 +100,40 @@ class Books:
   best_epoch: list[int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+  """What the loop asks of its surroundings.
+
+  Attributes:
+    score: a run and the scores of its validation part, to metrics.
+    log: takes one line for each run and epoch.
+    rewind: drops lines from an epoch on, before a resumed run writes them.
+    should_stop: asked after each step.
+  """
+
+  score: Callable[[Run, np.ndarray], dict[str, float]]
+  log: Callable[[dict], None]
+  rewind: Callable[[int], None]
+  should_stop: Callable[[], bool]
+
+
 class Stopped(Exception):
   """The process was asked to stop; a checkpoint has been written."""
+
+
+@dataclasses.dataclass
+class _Training:
+  """A group in training: what is fixed, then what each step changes."""
+
+  engine: Engine
+  runs: Sequence[Run]
+  statistics: PyTree
+  settings: Settings
+  checkpoints: Checkpoints
+  hooks: Hooks
+  state: TrainState
+  best: PyTree
+  books: Books
 
 
 def fit(
@@ -112,12 +143,7 @@ def fit(
   statistics: PyTree,
   settings: Settings,
   checkpoints: Checkpoints,
-  *,
-  score: Score,
-  targets: np.ndarray,
-  log: Callable[[dict], None],
-  rewind: Callable[[int], None],
-  should_stop: Callable[[], bool],
+  hooks: Hooks,
 ) -> tuple[PyTree, PyTree, Books]:
   """Trains a group of runs through one stage, resuming where it stopped.
 
@@ -128,48 +154,40 @@ def fit(
     statistics: of each run's fold, placed.
     settings: lengths and selection.
     checkpoints: the group's folder.
-    score: `(scores, targets)` of a validation part to metrics.
-    targets: labels by position within the shards.
-    log: takes one line for each run and epoch.
-    rewind: drops lines from an epoch on, before a resumed run writes them.
-    should_stop: asked after each step.
+    hooks: scoring, logging, stopping.
 
   Returns:
-    The best and the last weights of every run on the host, and the books.
+    The best and the last weights of every run, placed, and the books.
 
   Raises:
     UserError: a loss is not finite.
     Stopped: `should_stop` said so.
   """
-  books = Books(0, 0, {}, [[-np.inf, -np.inf] for _ in runs], [-1] * len(runs))
-  state, best, books = _resume(engine, state, books, checkpoints)
-  rewind(books.epoch)
-  schedule = _rows(runs, settings, engine.batch_size, books)
-  items = engine.source.items(schedule)
-  bar = tqdm(
+  state, best, books = _resume(engine, state, len(runs), checkpoints)
+  training = _Training(
+    engine, runs, statistics, settings, checkpoints, hooks, state, best, books
+  )
+  hooks.rewind(books.epoch)
+  items = engine.source.items(
+    _rows(runs, settings, engine.batch_size, books.epoch, books.row)
+  )
+  others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+  with tqdm(
     total=settings.epochs * settings.steps,
     initial=books.epoch * settings.steps + books.row,
-    desc=f"{runs[0].name}{f' and {len(runs) - 1} more' * (len(runs) > 1)}",
+    desc=f"{runs[0].name}{others}",
     unit="step",
     disable=None,
-  )
-  with bar:
+  ) as bar:
     while books.epoch < settings.epochs and not _finished(books, settings):
       start = time.perf_counter()
-      state = _train_epoch(
-        engine, runs, state, best, statistics, settings, books, items, bar,
-        checkpoints, should_stop,
-      )  # fmt: skip
-      best = _close_epoch(
-        engine, runs, state, best, statistics, settings, books,
-        score, targets, log, start,
-      )  # fmt: skip
+      _train_epoch(training, items, bar)
+      _close_epoch(training, start)
       bar.set_postfix(_postfix(books, settings))
       if books.epoch % settings.checkpoint_epochs == 0:
-        _save(engine, state, best, books, settings, checkpoints)
-    _save(engine, state, best, books, settings, checkpoints)
-  fetch = engine.layout.fetch_runs
-  return fetch(best), fetch(state.weights), books
+        _save(training)
+    _save(training)
+  return training.best, training.state.weights, books
 
 
 def predict(
@@ -207,127 +225,115 @@ def predict(
   return [s[: len(part)] for s, part in zip(scores, parts, strict=True)]
 
 
-def _rows(runs, settings: Settings, size: int, books: Books) -> Iterator:
-  """Positions and weights of every step left, epoch after epoch."""
-  for epoch in range(books.epoch, settings.epochs):
+def _rows(
+  runs: Sequence[Run], settings: Settings, size: int, epoch: int, row: int
+) -> Iterator[Row]:
+  """Positions and weights of every step left, from a row of an epoch on."""
+  for number in range(epoch, settings.epochs):
     rows = [
       order.training_rows(
         run.train,
         seed=run.seed,
-        epoch=epoch,
+        epoch=number,
         steps=settings.steps,
         batch_size=size,
       )
       for run in runs
     ]
-    first = books.row if epoch == books.epoch else 0
-    for step in range(first, settings.steps):
+    for step in range(row if number == epoch else 0, settings.steps):
       yield (
         np.stack([index[step] for index, _ in rows]),
         np.stack([weight[step] for _, weight in rows]),
       )
 
 
-def _train_epoch(
-  engine, runs, state, best, statistics, settings, books, items, bar,
-  checkpoints, should_stop,
-) -> TrainState:  # fmt: skip
-  """The steps left of an epoch; the books take in its metrics."""
-  pending = None
+def _train_epoch(t: _Training, items: Iterator, bar: tqdm) -> None:
+  """Takes the steps left of an epoch; the books take in its metrics."""
+  engine, books, pending = t.engine, t.books, None
   with jax.transfer_guard("disallow"):
-    for row in range(books.row, settings.steps):
+    while books.row < t.settings.steps:
       frames, item = next(items)
       item = engine.layout.place_item(item)
-      with jax.profiler.StepTraceAnnotation("train", step_num=row):
-        state, metrics = engine.train(
-          state, item, statistics, engine.constants, frames
+      with jax.profiler.StepTraceAnnotation("train", step_num=books.row):
+        t.state, metrics = engine.train(
+          t.state, item, t.statistics, engine.constants, frames
         )
-      _add(engine, runs, books, pending)
+      _add(t, pending)
       pending = metrics
-      books.row = row + 1
+      books.row += 1
       bar.update()
-      if should_stop():
-        _add(engine, runs, books, pending)
-        _save(engine, state, best, books, settings, checkpoints)
+      if t.hooks.should_stop():
+        _add(t, pending)
+        _save(t)
         raise Stopped
-  _add(engine, runs, books, pending)
-  return state
+    _add(t, pending)
 
 
-def _add(engine, runs, books: Books, metrics) -> None:
+def _add(t: _Training, metrics: PyTree | None) -> None:
   """Adds one step's (sum, count) pairs to the epoch's."""
   if metrics is None:
     return
-  for name, pair in engine.layout.fetch_runs(metrics).items():
+  for name, pair in t.engine.layout.fetch_runs(metrics).items():
     total = np.stack([np.asarray(x, np.float64) for x in pair], axis=-1)
     bad = np.flatnonzero(~np.isfinite(total).all(axis=-1))
     if len(bad):
       raise UserError(
-        f"training: {name} of {runs[bad[0]].name} is not finite in epoch "
-        f"{books.epoch + 1}, step {books.row}: lower "
-        "config.optimizer.learning_rate or set config.optimizer.clip_norm. The "
-        "last checkpoint is from before."
+        f"training: {name} of {t.runs[bad[0]].name} is not finite in epoch "
+        f"{t.books.epoch + 1} near step {t.books.row}: lower "
+        "config.optimizer.learning_rate or set config.optimizer.clip_norm, in "
+        "another --workdir. Checkpoints of finite steps are kept."
       )
-    before = books.totals.get(name)
-    books.totals[name] = (
-      total if before is None else total + np.asarray(before)
-    ).tolist()
+    before = t.books.totals.get(name)
+    if before is not None:
+      total = total + np.asarray(before)
+    t.books.totals[name] = total.tolist()
 
 
-def _close_epoch(
-  engine, runs, state, best, statistics, settings, books,
-  score, targets, log, start,
-):  # fmt: skip
+def _close_epoch(t: _Training, start: float) -> None:
   """Validates, keeps what is better, writes the log lines."""
+  books, settings = t.books, t.settings
   scores = predict(
-    engine, state.weights, statistics, [run.validation for run in runs]
+    t.engine, t.state.weights, t.statistics, [r.validation for r in t.runs]
   )
-  rate = _learning_rates(engine, state)
-  improved = np.zeros(len(runs), bool)
-  for number, run in enumerate(runs):
-    found = score(scores[number], targets[run.validation])
-    rank = [found[settings.metric], -found["loss"]]
+  rates = _learning_rates(t)
+  improved = np.zeros(len(t.runs), bool)
+  for number, run in enumerate(t.runs):
+    found = t.hooks.score(run, scores[number])
+    rank = [float(found[settings.metric]), -float(found["loss"])]
     stopped = _stopped(books, settings, number)
     if rank > books.best[number] and not stopped:
       improved[number] = True
       books.best[number], books.best_epoch[number] = rank, books.epoch
-    trained = {
-      name: pairs[number][0] / max(pairs[number][1], 1.0)
-      for name, pairs in books.totals.items()
-    }
-    log(
+    t.hooks.log(
       {
         "fold": run.fold,
         "seed": run.seed,
         "stage": settings.stage,
         "epoch": books.epoch,
         "step": (books.epoch + 1) * settings.steps,
-        "train": trained,
+        "train": {
+          name: pairs[number][0] / max(pairs[number][1], 1.0)
+          for name, pairs in books.totals.items()
+        },
         "validation": found,
         "best": bool(improved[number]),
-        "learning_rate": rate[number],
+        "learning_rate": {name: float(r[number]) for name, r in rates.items()},
         "seconds": round(time.perf_counter() - start, 3),
       }
     )
   if improved.any():
-    best = engine.layout.select(improved, state.weights, best)
+    t.best = t.engine.layout.select(improved, t.state.weights, t.best)
   books.epoch, books.row, books.totals = books.epoch + 1, 0, {}
-  return best
 
 
-def _learning_rates(engine, state: TrainState) -> list[dict[str, float]]:
+def _learning_rates(t: _Training) -> dict[str, np.ndarray]:
   """The learning rate of each phase, for each run."""
-  rates = engine.layout.fetch_runs(
+  return t.engine.layout.fetch_runs(
     {
       phase: opt.hyperparams["learning_rate"]
-      for phase, opt in state.opt_state.items()
+      for phase, opt in t.state.opt_state.items()
     }
   )
-  runs = len(next(iter(rates.values())))
-  return [
-    {phase: float(value[run]) for phase, value in rates.items()}
-    for run in range(runs)
-  ]
 
 
 def _stopped(books: Books, settings: Settings, run: int) -> bool:
@@ -347,25 +353,37 @@ def _postfix(books: Books, settings: Settings) -> dict[str, str]:
   return {f"best {settings.metric}": f"{np.mean(values):.3f}"}
 
 
-def _save(engine, state, best, books, settings, checkpoints) -> None:
+def _save(t: _Training) -> None:
   """Begins a checkpoint; orbax never sees device arrays."""
-  fetch = engine.layout.fetch_runs
-  checkpoints.save(
-    books.epoch * settings.steps + books.row,
-    {"state": fetch(state), "best": fetch(best)},
+  fetch, books = t.engine.layout.fetch_runs, t.books
+  t.checkpoints.save(
+    books.epoch * t.settings.steps + books.row,
+    {"state": fetch(t.state), "best": fetch(t.best)},
     dataclasses.asdict(books),
   )
 
 
-def _resume(engine, state: TrainState, books: Books, checkpoints: Checkpoints):
+def _resume(
+  engine: Engine, state: TrainState, runs: int, checkpoints: Checkpoints
+) -> tuple[TrainState, PyTree, Books]:
   """The newest checkpoint if there is one, else the start."""
+  layout = engine.layout
   if checkpoints.latest is None:
+    books = Books(0, 0, {}, [[-np.inf, -np.inf]] * runs, [-1] * runs)
     # The step consumes its argument: the best weights need their own buffers.
-    best = engine.layout.select(
-      np.ones(engine.layout.size, bool), state.weights, state.weights
+    everyone = np.ones(layout.size, bool)
+    return (
+      state,
+      layout.select(everyone, state.weights, state.weights),
+      books,
     )
-    return state, best, books
-  fetch, place = engine.layout.fetch_runs, engine.layout.place_runs
-  like = {"state": fetch(state), "best": fetch(state.weights)}
+  like = {
+    "state": layout.fetch_runs(state),
+    "best": layout.fetch_runs(state.weights),
+  }
   arrays, progress = checkpoints.restore(like)
-  return place(arrays["state"]), place(arrays["best"]), Books(**progress)
+  return (
+    layout.place_runs(arrays["state"]),
+    layout.place_runs(arrays["best"]),
+    Books(**progress),
+  )
