@@ -1,5 +1,7 @@
 """Utterance-level emotion classification: one phase, one optimizer."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,33 @@ from jaxtyping import Array, Float, PyTree
 
 from ser_jax import losses
 from ser_jax.batch import Batch
-from ser_jax.tasks.task import Params, Phase, Task, Totals
+from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
+
+
+def stages(
+  model: nn.Module,
+  config,
+  optimizer: Callable[[int], optax.GradientTransformationExtraArgs],
+  axis_name: str | None,
+) -> tuple[Stage, ...]:
+  """The single stage `train`.
+
+  Args:
+    model: see `classify`.
+    config: the whole config; `task.label_smoothing` and `epochs` are read.
+    optimizer: epochs of a stage to its optimizer.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    One stage.
+  """
+  task = classify(
+    model,
+    optimizer(config.epochs),
+    label_smoothing=config.task.label_smoothing,
+    axis_name=axis_name,
+  )
+  return (Stage("train", task, config.epochs),)
 
 
 def classify(

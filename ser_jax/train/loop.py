@@ -53,6 +53,7 @@ class Run:
   seed: int
   train: Int[np.ndarray, "train"]
   validation: Int[np.ndarray, "validation"]
+  test: Int[np.ndarray, "test"]
 
   @property
   def name(self) -> str:

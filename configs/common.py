@@ -1,0 +1,143 @@
+"""What every config has, the corpora's defaults, and how arguments are read.
+
+A config file is chosen with `--config=configs/FILE.py:WORD,WORD,...`: the words
+name a row of the paper's table, a preset, ablations and a corpus. Every field
+can be overridden on the command line, `--config.optimizer.name=lion`; a field
+that does not exist is refused.
+"""
+
+import difflib
+
+from ml_collections import ConfigDict
+
+# The protocol and the labels with which each corpus is usually reported.
+CORPORA = {
+  "synthetic": {"protocol": "leave_one_session_out"},
+  "emodb": {"protocol": "leave_two_speakers_out"},
+  "ravdess": {"protocol": "leave_two_speakers_out"},
+  "iemocap": {"protocol": "leave_one_session_out"},
+  "crema_d": {"protocol": "random"},
+}
+FOUR_CLASSES = ("angry", "happy", "neutral", "sad")
+
+
+def get_config() -> ConfigDict:
+  """The fields that all systems share, with their defaults."""
+  config = ConfigDict()
+  config.system = ""
+  config.variant = ""
+  config.model = ConfigDict({"name": ""})
+  config.task = ConfigDict({"name": "classify", "label_smoothing": 0.0})
+  config.data = ConfigDict(
+    {
+      "corpus": "synthetic",
+      "features": "",
+      # Folder of shards; empty for shards/CORPUS-FEATURES.
+      "shards": "",
+      # Raw corpus, to build missing shards from (synthetic: generated).
+      "raw": "",
+      # resident: the corpus in device memory; stream: tf.data.
+      "source": "resident",
+      "classes": FOUR_CLASSES,
+      # Labels counted as another before classes are chosen.
+      "merge": {"excited": "happy"},
+      "inputs": {},
+      # Longer utterances are cut here, in frames of each input; 0 for never.
+      "max_frames": 0,
+    }
+  )
+  config.protocol = ConfigDict(
+    {
+      "name": "leave_one_session_out",
+      # Folds to run, by name or number; empty for all.
+      "folds": (),
+      # random: how many folds, and their seed.
+      "count": 5,
+      "seed": 0,
+      # fixed: speakers of each side.
+      "train": (),
+      "validation": (),
+      "test": (),
+    }
+  )
+  config.optimizer = ConfigDict(
+    {
+      "name": "adam",
+      "learning_rate": 1e-3,
+      # Keyword arguments of optax's factory: 'momentum=0.9,nesterov=True'.
+      "kwargs": "",
+      # constant, or an optax schedule; its times are in epochs.
+      "schedule": "constant",
+      "schedule_kwargs": "",
+      "clip_norm": 0.0,
+      # What weight decay reaches: all, or kernels.
+      "decay": "all",
+    }
+  )
+  config.epochs = 50
+  config.batch_size = 32
+  config.seeds = (0,)
+  config.selection = ConfigDict(
+    {
+      # Best validation epoch by this metric; ties go to the lower loss.
+      "metric": "uar",
+      # Epochs without a new best before a run stops; 0 for never.
+      "patience": 0,
+    }
+  )
+  config.parallel = ConfigDict(
+    {
+      # jit on a mesh, or pmap.
+      "backend": "jit",
+      # loop: one run a program; vmap: all in one; shard: runs over devices.
+      "runs": "loop",
+      # Devices along each axis; data = 0 takes all that run leaves.
+      "run": 1,
+      "data": 0,
+    }
+  )
+  config.checkpoint = ConfigDict({"every_epochs": 5})
+  # What the paper reports for this row, for the report.
+  config.paper = ConfigDict({})
+  return config
+
+
+def use_corpus(config: ConfigDict, name: str) -> None:
+  """Sets a corpus and the protocol it is usually reported with."""
+  config.data.corpus = name
+  config.protocol.name = CORPORA[name]["protocol"]
+
+
+def read_words(words: str, choices: dict[str, tuple[str, ...]]) -> dict:
+  """Reads a config's argument.
+
+  Args:
+    words: comma-separated, in any order.
+    choices: kind to its words; a kind ending in `*` may be given repeatedly.
+
+  Returns:
+    Kind to the word given, or to a list of words.
+
+  Raises:
+    ValueError: an unknown word, or two of one kind.
+  """
+  kinds = {word: kind for kind, known in choices.items() for word in known}
+  found = {kind: [] for kind in choices}
+  for word in filter(None, words.split(",")):
+    if word not in kinds:
+      near = difflib.get_close_matches(word, kinds, n=3) or sorted(kinds)
+      raise ValueError(
+        f"--config=...:{words} has the unknown word {word!r}: did you mean "
+        f"{', '.join(near)}?"
+      )
+    found[kinds[word]].append(word)
+  for kind, given in found.items():
+    if len(given) > 1 and not kind.endswith("*"):
+      raise ValueError(
+        f"--config=...:{words} has {' and '.join(given)}, which are two of one "
+        f"kind ({kind}): give one."
+      )
+  return {
+    kind.rstrip("*"): given if kind.endswith("*") else (given or [None])[0]
+    for kind, given in found.items()
+  }

@@ -1,0 +1,126 @@
+"""A config's data section -> utterances with labels, folds and shapes."""
+
+import dataclasses
+import difflib
+import pathlib
+
+import numpy as np
+from jaxtyping import Int
+
+from ser_jax.data import protocols, shards, statistics
+from ser_jax.data.examples import Examples, Source
+from ser_jax.data.protocols import Protocol
+from ser_jax.data.resident import Resident
+from ser_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """A labelled corpus under a protocol.
+
+  Attributes:
+    shards: where the records are.
+    classes: names by class index.
+    labels: class index of every utterance of the shards, -1 for none.
+    protocol: the folds.
+    examples: what the data sources read.
+  """
+
+  shards: shards.Shards
+  classes: tuple[str, ...]
+  labels: Int[np.ndarray, "all"]
+  protocol: Protocol
+  examples: Examples
+
+
+def shard_folder(config) -> pathlib.Path:
+  """Where the shards of a data section are expected."""
+  if config.shards:
+    return pathlib.Path(config.shards)
+  return pathlib.Path("shards") / f"{config.corpus}-{config.features}"
+
+
+def class_labels(
+  emotions: np.ndarray, classes: tuple[str, ...], merge: dict[str, str]
+) -> Int[np.ndarray, "all"]:
+  """Class indices of emotion words; -1 for those not asked for.
+
+  Raises:
+    UserError: a class that no utterance has.
+  """
+  merged = np.array([merge.get(e, e) for e in emotions], dtype=object)
+  present = sorted(set(merged))
+  for name in classes:
+    if name not in present:
+      near = difflib.get_close_matches(name, present, n=1)
+      hint = f" (did you mean {near[0]}?)" if near else ""
+      raise UserError(
+        f"config.data.classes has {name!r}{hint}, which no utterance of the "
+        f"shards is labelled with; there are: {', '.join(present)}."
+      )
+  labels = np.full(len(merged), -1, np.int32)
+  for number, name in enumerate(classes):
+    labels[merged == name] = number
+  return labels
+
+
+def load_dataset(config) -> Dataset:
+  """Opens the shards, labels the utterances and makes the folds.
+
+  Args:
+    config: the whole config.
+
+  Returns:
+    The dataset; no record has been read yet.
+
+  Raises:
+    UserError: shards missing or of another corpus or feature set; labels,
+      protocol or inputs that they cannot serve.
+  """
+  found = shards.open_shards(shard_folder(config.data))
+  for field in ("corpus", "features"):
+    if found.metadata[field] != config.data[field]:
+      raise UserError(
+        f"config.data.{field} is {config.data[field]!r}, the shards at "
+        f"{found.path} are {found.metadata[field]!r}: point "
+        "config.data.shards at others, or build them."
+      )
+  classes = tuple(config.data.classes)
+  labels = class_labels(found.table.emotions, classes, config.data.merge)
+  keep = np.flatnonzero(labels >= 0)
+  protocol = protocols.make_protocol(found.table, keep, labels, config.protocol)
+  plans = statistics.make_plans(found, config.data, protocol.folds, keep)
+  _, speakers = np.unique(found.table.speakers, return_inverse=True)
+  examples = Examples(
+    shards=found,
+    plans=plans,
+    targets={"emotion": labels},
+    speakers=speakers.astype(np.int32),
+    keep=keep,
+  )
+  return Dataset(found, classes, labels, protocol, examples)
+
+
+def make_source(kind: str, examples: Examples, **slices: int) -> Source:
+  """The data source that a config names.
+
+  Args:
+    kind: `resident` or `stream`.
+    examples: the utterances in use.
+    **slices: `process` and `processes`, for several processes.
+
+  Returns:
+    The source.
+
+  Raises:
+    UserError: an unknown kind.
+  """
+  if kind == "resident":
+    return Resident(examples)
+  if kind == "stream":
+    from ser_jax.data.stream import Stream  # TensorFlow: only where asked for
+
+    return Stream(examples, **slices)
+  raise UserError(
+    f"config.data.source={kind!r} is unknown: choose resident or stream."
+  )

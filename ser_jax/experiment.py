@@ -1,0 +1,273 @@
+"""The one place that knows all: config -> runs -> stages -> predictions.
+
+An experiment is a config; its runs are folds x seeds; a group of runs is
+trained by one program. Whatever is finished is on disk and is not done again.
+"""
+
+import difflib
+import functools
+import itertools
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from ser_jax import runs
+from ser_jax import workdir as workdirs
+from ser_jax.data import order, statistics
+from ser_jax.data.dataset import load_dataset, make_source, shard_folder
+from ser_jax.data.examples import example_batch
+from ser_jax.errors import UserError
+from ser_jax.evaluation import report
+from ser_jax.models.table import MODELS
+from ser_jax.tasks.table import TASKS
+from ser_jax.train import loop
+from ser_jax.train.compile import make_layout
+from ser_jax.train.optimizers import make_optimizer
+from ser_jax.train.state import init_state
+
+
+def train(
+  config, workdir: pathlib.Path, *, should_stop: Callable[[], bool]
+) -> dict:
+  """Trains every run that is not finished, then writes the report.
+
+  Args:
+    config: a config as in `configs/`.
+    workdir: made if absent; resumed if it holds the same experiment.
+    should_stop: asked after each step.
+
+  Returns:
+    The report.
+
+  Raises:
+    UserError: anything the user can mend.
+    Stopped: `should_stop` said so; the same call resumes.
+  """
+  check(config)
+  with workdirs.claim(workdir, config.to_dict()):
+    ensure_shards(config)
+    experiment = make_experiment(config, workdir)
+    log = workdirs.MetricsLog(workdir)
+    engines = runs.make_engines(experiment)
+    for number, group in enumerate(experiment.groups):
+      if not all(runs.predictions_file(workdir, run).exists() for run in group):
+        logging.info(
+          "group %d of %d: %s",
+          number + 1,
+          len(experiment.groups),
+          ", ".join(run.name for run in group),
+        )
+        runs.train_group(experiment, engines, group, log, should_stop)
+    return finish(experiment)
+
+
+def evaluate(config, workdir: pathlib.Path) -> dict:
+  """Predicts again from the checkpoints, and rewrites the report.
+
+  Args:
+    config: the config of the workdir.
+    workdir: a finished experiment.
+
+  Returns:
+    The report.
+
+  Raises:
+    UserError: a run has no checkpoint.
+  """
+  check(config)
+  with workdirs.claim(workdir, config.to_dict()):
+    ensure_shards(config)
+    experiment = make_experiment(config, workdir)
+    engines = runs.make_engines(experiment)
+    for group in experiment.groups:
+      weights = runs.restore_group(experiment, engines, group)
+      runs.save_predictions(experiment, engines[-1], group, *weights)
+    return finish(experiment)
+
+
+def check(config) -> None:
+  """Looks every name of a config up, before anything is computed.
+
+  Raises:
+    UserError: a name that does not exist, or a number out of range.
+  """
+  for field, table in (("model", MODELS), ("task", TASKS)):
+    name = config[field].name
+    if name not in table:
+      near = difflib.get_close_matches(name, table, n=3) or sorted(table)
+      raise UserError(
+        f"config.{field}.name={name!r} is unknown: did you mean "
+        f"{', '.join(near)}?"
+      )
+  for field in ("epochs", "batch_size"):
+    if config[field] < 1:
+      raise UserError(f"config.{field}={config[field]} must be at least 1.")
+  if not config.seeds:
+    raise UserError("config.seeds is empty: give at least one, such as (0,).")
+  if config.selection.metric not in ("uar", "wa"):
+    raise UserError(
+      f"config.selection.metric={config.selection.metric!r} is neither uar "
+      "nor wa."
+    )
+  make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
+  make_model(config, classes=len(config.data.classes), axis_name=None)
+
+
+def ensure_shards(config) -> None:
+  """Builds missing shards if it is known what from.
+
+  Raises:
+    UserError: there are no shards and no raw corpus, or the build failed.
+  """
+  folder = shard_folder(config.data)
+  raw = config.data.raw
+  if folder.exists():
+    return
+  if not raw:
+    if config.data.corpus != "synthetic":
+      raise UserError(
+        f"no shards at {folder}: set config.data.raw to the folder of the "
+        f"{config.data.corpus} corpus to build them now, or run python -m "
+        f"data_prep.build --corpus={config.data.corpus} "
+        f"--features={config.data.features} --raw=DIR --out={folder}."
+      )
+    raw = "raw/synthetic"
+  # A process of its own: training never imports audio libraries.
+  built = subprocess.run(
+    [
+      *(sys.executable, "-m", "data_prep.build"),
+      f"--corpus={config.data.corpus}",
+      f"--features={config.data.features}",
+      f"--raw={raw}",
+      f"--out={folder}",
+    ]
+  )
+  if built.returncode:
+    raise UserError(
+      f"building the shards {folder} failed; the message above says why."
+    )
+
+
+def make_model(config, *, classes: int, axis_name: str | None):
+  """The model that a config names, with its options.
+
+  Raises:
+    UserError: an option that the model does not have.
+  """
+  options = {k: v for k, v in config.model.items() if k != "name"}
+  build = MODELS[config.model.name]
+  try:
+    return build(classes=classes, axis_name=axis_name, **options)
+  except (TypeError, ValueError) as error:
+    raise UserError(f"config.model: {error}.") from error
+
+
+def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
+  """Opens data and devices, and lists the runs.
+
+  Raises:
+    UserError: see `load_dataset` and `make_layout`.
+  """
+  dataset = load_dataset(config)
+  listed = [
+    loop.Run(fold.name, int(seed), fold.train, fold.validation, fold.test)
+    for fold, seed in itertools.product(dataset.protocol.folds, config.seeds)
+  ]
+  layout = make_layout(
+    config.parallel, runs=len(listed), batch_size=config.batch_size
+  )
+  steps = order.steps_per_epoch(
+    max(len(run.train) for run in listed), config.batch_size
+  )
+  model = make_model(
+    config, classes=len(dataset.classes), axis_name=layout.axis_name
+  )
+  stages = TASKS[config.task.name](
+    model,
+    config,
+    lambda epochs: make_optimizer(
+      config.optimizer, epochs=epochs, steps_per_epoch=steps
+    ),
+    layout.axis_name,
+  )
+  return runs.Experiment(
+    config=config,
+    workdir=workdir,
+    dataset=dataset,
+    source=make_source(
+      config.data.source,
+      dataset.examples,
+      process=jax.process_index(),
+      processes=jax.process_count(),
+    ),
+    layout=layout,
+    stages=stages,
+    steps=steps,
+    groups=tuple(
+      tuple(listed[first : first + layout.size])
+      for first in range(0, len(listed), layout.size)
+    ),
+    statistics={
+      fold.name: statistics.fold_statistics(
+        dataset.shards, dataset.examples.plans, fold
+      )
+      for fold in dataset.protocol.folds
+    },
+  )
+
+
+def finish(experiment: runs.Experiment) -> dict:
+  """Joins the runs' predictions and writes the report."""
+  finished = [run for group in experiment.groups for run in group]
+  for stem in ("predictions_last", "predictions"):
+    parts = [
+      dict(
+        np.load(
+          runs.predictions_file(experiment.workdir, run).with_name(
+            f"{stem}.npz"
+          )
+        )
+      )
+      for run in finished
+    ]
+    joined = {
+      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
+    joined["classes"] = np.array(experiment.dataset.classes)
+    workdirs.write_arrays(experiment.workdir / f"{stem}.npz", joined)
+  return report.write_report(
+    experiment.workdir, _describe(experiment, len(finished))
+  )
+
+
+def _describe(experiment: runs.Experiment, expected: int) -> dict:
+  """What the report must know beside the predictions."""
+  config, protocol = experiment.config, experiment.dataset.protocol
+  shapes = jax.eval_shape(
+    functools.partial(init_state, task=experiment.stages[-1].task),
+    jnp.uint32(0),
+    example_batch(experiment.dataset.examples, 2),
+  )
+  return {
+    "system": config.system,
+    "variant": config.variant,
+    "corpus": config.data.corpus,
+    "classes": list(experiment.dataset.classes),
+    "protocol": {
+      "name": protocol.name,
+      "speaker_independent": protocol.speaker_independent,
+      "notes": list(protocol.notes),
+    },
+    "transductive": False,
+    "parameters": sum(x.size for x in jax.tree.leaves(shapes.params)),
+    "command": " ".join(["python -m ser_jax.main", *sys.argv[1:]]),
+    "paper": config.paper.to_dict(),
+    "expected_runs": expected,
+    "epochs": sum(stage.epochs for stage in experiment.stages),
+  }

@@ -1,0 +1,87 @@
+"""Command line: python -m ser_jax.main --config=configs/ds_lstm.py."""
+
+import pathlib
+import signal
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ser_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file, with its words: configs/ds_lstm.py:dual,emodb."
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Where to write; resumed if it exists. Default: runs/NAME."
+)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "Join the other processes of a cluster first."
+)
+flags.mark_flag_as_required("config")
+
+
+def _stop_on_signals():
+  """Answers whether SIGTERM or SIGINT has come; a second one kills."""
+  seen = []
+
+  def note(number, frame):
+    del frame
+    seen.append(number)
+    signal.signal(number, signal.SIG_DFL)
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, note)
+  return seen
+
+
+def default_workdir(config) -> pathlib.Path:
+  """A folder named after what is trained."""
+  parts = (config.system, config.variant, config.data.corpus)
+  return pathlib.Path("runs") / "-".join(part for part in parts if part)
+
+
+def run(argv) -> int:
+  """Runs the mode asked for."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+  import jax  # after the flags are known to be good
+
+  from ser_jax import experiment
+  from ser_jax.train.loop import Stopped
+
+  if _DISTRIBUTED.value:
+    jax.distributed.initialize()
+  config = _CONFIG.value
+  workdir = pathlib.Path(_WORKDIR.value or default_workdir(config))
+  seen = _stop_on_signals()
+  try:
+    if _MODE.value == "train":
+      report = experiment.train(config, workdir, should_stop=lambda: bool(seen))
+    else:
+      report = experiment.evaluate(config, workdir)
+  except Stopped:
+    logging.info("stopped; the same command resumes")
+    return 128 + seen[0]
+  print(report["text"])
+  return 0
+
+
+def _guarded(argv) -> int:
+  """Prints what a user can mend without a traceback."""
+  try:
+    return run(argv)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def main() -> None:
+  """Entry point of `python -m ser_jax.main`."""
+  logging.set_verbosity(logging.INFO)
+  app.run(_guarded)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,240 @@
+"""A group of runs: its programs, its stages, its predictions.
+
+An experiment's runs are folds x seeds; a group is what one program trains.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ser_jax import workdir as workdirs
+from ser_jax.batch import Batch
+from ser_jax.data import statistics
+from ser_jax.data.dataset import Dataset
+from ser_jax.data.examples import Source, example_batch
+from ser_jax.data.prepare import prepare
+from ser_jax.errors import UserError
+from ser_jax.evaluation import metrics
+from ser_jax.tasks.task import Stage, Task
+from ser_jax.train import loop
+from ser_jax.train.checkpoint import Checkpoints
+from ser_jax.train.compile import Layout, Program
+from ser_jax.train.state import TrainState, init_state
+from ser_jax.train.step import predict_step, train_step
+
+Group = Sequence[loop.Run]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A config brought to life.
+
+  Attributes:
+    config: as given.
+    workdir: where everything is written.
+    dataset: utterances, labels, folds.
+    source: where batches come from.
+    layout: devices.
+    stages: what every run trains, in order.
+    steps: steps in an epoch.
+    groups: runs by program.
+    statistics: of each fold, by fold name.
+  """
+
+  config: object
+  workdir: pathlib.Path
+  dataset: Dataset
+  source: Source
+  layout: Layout
+  stages: tuple[Stage, ...]
+  steps: int
+  groups: tuple[Group, ...]
+  statistics: dict[str, statistics.Statistics]
+
+
+def make_engines(experiment: Experiment) -> list[loop.Engine]:
+  """The programs of each stage; they compile at their first step."""
+  constants = experiment.layout.place_constants(experiment.source.constants)
+  return [
+    _make_engine(experiment, stage, constants) for stage in experiment.stages
+  ]
+
+
+def _make_engine(
+  experiment: Experiment, stage: Stage, constants: PyTree
+) -> loop.Engine:
+  layout, source = experiment.layout, experiment.source
+  plans = experiment.dataset.examples.plans
+
+  def batch_of(item, stats, constants, frames) -> Batch:
+    return prepare(source.gather(constants, item, frames), stats, plans)
+
+  def train_one(state, item, stats, constants, frames):
+    return train_step(
+      state,
+      batch_of(item, stats, constants, frames),
+      task=stage.task,
+      total_steps=stage.epochs * experiment.steps,
+      axis_name=layout.axis_name,
+    )
+
+  def predict_one(weights, item, stats, constants, frames):
+    batch = batch_of(item, stats, constants, frames)
+    return predict_step(weights, batch, task=stage.task)
+
+  return loop.Engine(
+    layout=layout,
+    source=source,
+    constants=constants,
+    train=Program(layout, train_one, trains=True, name="train step"),
+    predict=Program(layout, predict_one, trains=False, name="predict step"),
+    batch_size=experiment.config.batch_size,
+  )
+
+
+def initial_state(
+  experiment: Experiment, task: Task, group: Group
+) -> TrainState:
+  """Fresh states of a group, on the host, with the run axis first."""
+  batch = example_batch(experiment.dataset.examples, 2)
+  seeds = jnp.array([run.seed for run in group], jnp.uint32)
+  fresh = jax.jit(
+    jax.vmap(functools.partial(init_state, task=task), in_axes=(0, None))
+  )
+  return jax.device_get(fresh(seeds, batch))
+
+
+def _take_over(state: TrainState, weights: PyTree, names: tuple[str, ...]):
+  """Parameter groups and their statistics from the stage before."""
+  taken = {
+    part: {
+      **getattr(state, part),
+      **{n: v for n, v in getattr(weights, part).items() if n in names},
+    }
+    for part in ("params", "batch_stats")
+  }
+  return state.replace(**taken)
+
+
+def group_statistics(experiment: Experiment, group: Group) -> PyTree:
+  """The statistics of a group's folds, stacked and placed."""
+  stacked = jax.tree.map(
+    lambda *leaves: np.stack(leaves),
+    *[experiment.statistics[run.fold] for run in group],
+  )
+  return experiment.layout.place_runs(stacked)
+
+
+def train_group(
+  experiment: Experiment,
+  engines: list[loop.Engine],
+  group: Group,
+  log: workdirs.MetricsLog,
+  should_stop: Callable[[], bool],
+) -> None:
+  """Trains a group through all stages and saves its predictions."""
+  config, layout = experiment.config, experiment.layout
+  stats = group_statistics(experiment, group)
+  best = None
+  for stage, engine in zip(experiment.stages, engines, strict=True):
+    state = initial_state(experiment, stage.task, group)
+    if stage.takes:
+      state = _take_over(state, layout.fetch_runs(best), stage.takes)
+    settings = loop.Settings(
+      stage=stage.name,
+      epochs=stage.epochs,
+      steps=experiment.steps,
+      metric=config.selection.metric,
+      patience=config.selection.patience,
+      checkpoint_epochs=config.checkpoint.every_epochs,
+    )
+    hooks = loop.Hooks(
+      score=functools.partial(_score, experiment.dataset),
+      log=log.append,
+      rewind=functools.partial(
+        log.rewind, {(r.fold, r.seed) for r in group}, stage.name
+      ),
+      should_stop=should_stop,
+    )
+    with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
+      best, last, _ = loop.fit(
+        engine,
+        group,
+        layout.place_runs(state),
+        stats,
+        settings,
+        checkpoints,
+        hooks,
+      )
+  save_predictions(experiment, engines[-1], group, best, last)
+
+
+def restore_group(
+  experiment: Experiment, engines: list[loop.Engine], group: Group
+) -> tuple[PyTree, PyTree]:
+  """Best and last weights of a group's final stage, placed."""
+  stage = experiment.stages[-1]
+  state = initial_state(experiment, stage.task, group)
+  with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
+    if checkpoints.latest is None:
+      raise UserError(
+        f"--workdir={experiment.workdir} has no checkpoint of {group[0].name}: "
+        "finish it with --mode=train."
+      )
+    arrays, _ = checkpoints.restore({"state": state, "best": state.weights})
+  place = experiment.layout.place_runs
+  return place(arrays["best"]), place(arrays["state"].weights)
+
+
+def _score(
+  dataset: Dataset, run: loop.Run, scores: np.ndarray
+) -> dict[str, float]:
+  """Validation metrics of one run."""
+  target = dataset.labels[run.validation]
+  return metrics.summarize(scores, target)
+
+
+def predictions_file(workdir: pathlib.Path, run: loop.Run) -> pathlib.Path:
+  """The file whose existence says that a run is finished."""
+  return workdir / "runs" / run.name / "predictions.npz"
+
+
+def _checkpoints(
+  experiment: Experiment, group: Group, stage: Stage
+) -> pathlib.Path:
+  name = group[0].name if len(group) == 1 else f"all-{len(group)}-runs"
+  return experiment.workdir / "checkpoints" / name / stage.name
+
+
+def save_predictions(
+  experiment: Experiment,
+  engine: loop.Engine,
+  group: Group,
+  best: PyTree,
+  last: PyTree,
+) -> None:
+  """Predicts every run's test part, with the best and the last weights."""
+  stats = group_statistics(experiment, group)
+  table, labels = experiment.dataset.shards.table, experiment.dataset.labels
+  parts = [run.test for run in group]
+  # The best weights last: their file says that the run is finished.
+  for stem, weights in (("predictions_last", last), ("predictions", best)):
+    scores = loop.predict(engine, weights, stats, parts)
+    for run, found in zip(group, scores, strict=True):
+      workdirs.write_arrays(
+        predictions_file(experiment.workdir, run).with_name(f"{stem}.npz"),
+        {
+          "utterance": table.ids[run.test],
+          "speaker": table.speakers[run.test],
+          "fold": np.full(len(run.test), run.fold),
+          "seed": np.full(len(run.test), run.seed),
+          "scores": found.astype(np.float32),
+          "target": labels[run.test],
+        },
+      )

@@ -1,0 +1,160 @@
+"""What a run leaves on disk, and the refusal to mix two experiments in one.
+
+Files are written beside and moved into place, so that a kill leaves either the
+old or the new.
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import numpy as np
+
+from ser_jax.errors import UserError
+
+# Fields that may differ when a workdir is resumed: the result does not.
+RESUMABLE = (
+  "parallel.backend",
+  "parallel.run",
+  "parallel.data",
+  "checkpoint.every_epochs",
+)
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def write_atomic(path: pathlib.Path, text: str) -> None:
+  """Replaces a file's text in one move."""
+  temporary = path.with_name(f".{path.name}.partial")
+  temporary.write_text(text)
+  os.replace(temporary, path)
+
+
+def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+  """Replaces an .npz file in one move."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.partial")
+  with open(temporary, "wb") as file:
+    np.savez_compressed(file, **arrays)
+  os.replace(temporary, path)
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+  """Nested dicts to `a.b.c` -> value."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def claim(folder: pathlib.Path, config: dict):
+  """Makes a workdir ours: locked, with its config checked or written.
+
+  Args:
+    folder: `--workdir`.
+    config: as plain data.
+
+  Returns:
+    The lock, held until it is closed.
+
+  Raises:
+    UserError: another process or another config has the folder, or it cannot
+      be written.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "w")
+  except OSError as error:
+    raise UserError(
+      f"--workdir={folder} cannot be written ({error.strerror}): choose "
+      "another."
+    ) from error
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    raise UserError(
+      f"--workdir={folder} is in use by another process: wait for it, or "
+      "choose another."
+    ) from error
+  config = json.loads(json.dumps(config))
+  path = folder / "config.json"
+  if path.exists():
+    _compare(json.loads(path.read_text()), config, folder)
+  write_atomic(path, json.dumps(config, indent=2))
+  write_atomic(folder / "environment.json", json.dumps(environment(), indent=2))
+  return lock
+
+
+def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
+  """Refuses another config, showing what differs."""
+  before, now = _flatten(before), _flatten(now)
+  differ = [
+    f"{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
+    for name in sorted(before.keys() | now.keys())
+    if before.get(name) != now.get(name) and name.split(".")[0] not in RESUMABLE
+  ]
+  if differ:
+    raise UserError(
+      f"--workdir={folder} holds another experiment ({'; '.join(differ)}): "
+      "choose another --workdir, or repeat the first config to resume."
+    )
+
+
+def environment() -> dict:
+  """Versions, devices and commit, for the record."""
+  import jax
+
+  commit = subprocess.run(
+    ["git", "rev-parse", "HEAD"],
+    cwd=pathlib.Path(__file__).parent,
+    capture_output=True,
+    text=True,
+  )
+  return {
+    "command": sys.argv,
+    "python": platform.python_version(),
+    "machine": platform.machine(),
+    "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    "devices": sorted({device.device_kind for device in jax.devices()}),
+    "device_count": jax.device_count(),
+    "commit": commit.stdout.strip() or "not a git checkout",
+  }
+
+
+class MetricsLog:
+  """`metrics.jsonl`: one line for each run and epoch, no line twice."""
+
+  def __init__(self, folder: pathlib.Path):
+    """Opens the log of a workdir.
+
+    Args:
+      folder: `--workdir`.
+    """
+    self._path = folder / "metrics.jsonl"
+
+  def rewind(self, runs: set[tuple[str, int]], stage: str, epoch: int) -> None:
+    """Drops the lines of some runs from an epoch of a stage on."""
+    if not self._path.exists():
+      return
+    kept = []
+    for line in self._path.read_text().splitlines():
+      try:
+        entry = json.loads(line)
+      except json.JSONDecodeError:
+        continue  # a line cut short by a kill; its epoch is trained again
+      ours = (entry["fold"], entry["seed"]) in runs and entry["stage"] == stage
+      if not (ours and entry["epoch"] >= epoch):
+        kept.append(line)
+    write_atomic(self._path, "".join(f"{line}\n" for line in kept))
+
+  def append(self, entry: dict) -> None:
+    """Adds one line."""
+    with open(self._path, "a") as file:
+      file.write(json.dumps(entry) + "\n")
