@@ -11,7 +11,21 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-jaxtyping.install_import_hook(["ser_jax"], "beartype.beartype")
+# Not the modules of batches, statistics and states: tree operations put
+# placeholders into their fields.
+jaxtyping.install_import_hook(
+  [
+    "ser_jax.data.order",
+    "ser_jax.data.prepare",
+    "ser_jax.data.protocols",
+    "ser_jax.evaluation",
+    "ser_jax.features",
+    "ser_jax.losses",
+    "ser_jax.models",
+    "ser_jax.nn",
+  ],
+  "beartype.beartype",
+)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

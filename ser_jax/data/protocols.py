@@ -67,7 +67,7 @@ def _fold(name, keep, groups, validation, test, train=None) -> Fold:
 
   if train is None:
     train = set(groups[keep]) - set(validation) - set(test)
-  return Fold(name, pick(train), pick(validation), pick(test))
+  return Fold(str(name), pick(train), pick(validation), pick(test))
 
 
 def leave_one_session_out(table, keep, config) -> Protocol:
@@ -239,7 +239,7 @@ def make_protocol(
   )
 
 
-def _select(folds: tuple[Fold, ...], wanted: Sequence[str]):
+def _select(folds: tuple[Fold, ...], wanted: Sequence[str | int]):
   """The folds asked for by name or number; all if none is named."""
   if not wanted:
     return folds

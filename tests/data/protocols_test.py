@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from ser_jax.data import protocols
+from ser_jax.errors import UserError
+from tests import fakes
+
+
+def folds_of(shards, name, **changes):
+  table = shards.table
+  keep = np.arange(len(shards))
+  labels = np.array([fakes.EMOTIONS.index(e) for e in table.emotions])
+  config = fakes.protocol_config(name, **changes)
+  return protocols.make_protocol(table, keep, labels, config)
+
+
+@pytest.mark.parametrize(
+  "name", ["leave_one_session_out", "leave_two_speakers_out"]
+)
+def test_speakers_are_disjoint_and_all_are_tested_once(name):
+  shards = fakes.FakeShards()
+  protocol = folds_of(shards, name)
+  who = shards.table.speakers
+  assert protocol.speaker_independent
+  for fold in protocol.folds:
+    sides = [
+      set(who[part]) for part in (fold.train, fold.validation, fold.test)
+    ]
+    assert not sides[0] & sides[1]
+    assert not sides[0] & sides[2]
+    assert not sides[1] & sides[2]
+  tested = np.concatenate([fold.test for fold in protocol.folds])
+  assert sorted(tested) == list(range(len(shards)))
+
+
+def test_sessions_of_test_and_training_are_disjoint():
+  shards = fakes.FakeShards()
+  for fold in folds_of(shards, "leave_one_session_out").folds:
+    session = shards.table.sessions
+    assert set(session[fold.test]) == {fold.name}
+    assert fold.name not in set(session[fold.train])
+
+
+def test_emodb_folds_are_the_thesis_lists():
+  speakers = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+  shards = fakes.FakeShards(corpus="emodb", speakers=speakers)
+  who = shards.table.speakers
+  found = [
+    tuple(set(who[part]) for part in (fold.train, fold.validation, fold.test))
+    for fold in folds_of(shards, "leave_two_speakers_out").folds
+  ]
+  assert found == [
+    ({"12", "13", "03", "08", "10", "14"}, {"15", "09"}, {"11", "16"}),
+    ({"15", "09", "03", "08", "10", "14"}, {"11", "16"}, {"12", "13"}),
+    ({"15", "09", "11", "16", "10", "14"}, {"12", "13"}, {"03", "08"}),
+    ({"15", "09", "11", "16", "12", "13"}, {"03", "08"}, {"10", "14"}),
+    ({"11", "16", "12", "13", "03", "08"}, {"10", "14"}, {"15", "09"}),
+  ]
+
+
+def test_ravdess_folds_are_the_thesis_rule():
+  speakers = tuple(f"{n:02d}" for n in range(1, 25))
+  shards = fakes.FakeShards(corpus="ravdess", speakers=speakers)
+  who = shards.table.speakers
+  folds = folds_of(shards, "leave_two_speakers_out").folds
+  assert len(folds) == 12
+  assert set(who[folds[0].validation]) == {"01", "02"}
+  assert set(who[folds[0].test]) == {"03", "04"}
+  assert set(who[folds[11].validation]) == {"23", "24"}
+  assert set(who[folds[11].test]) == {"01", "02"}
+  assert len(set(who[folds[5].train])) == 20
+
+
+def test_random_folds_say_that_they_leak_and_keep_duplicates_together():
+  shards = fakes.FakeShards()
+  shards.table.digests[1] = shards.table.digests[0]
+  protocol = folds_of(shards, "random")
+  assert not protocol.speaker_independent
+  assert "SPEAKER-DEPENDENT" in protocol.notes[0]
+  for fold in protocol.folds:
+    for part in (fold.train, fold.validation, fold.test):
+      assert len({0, 1} & set(part)) in (0, 2)
+  again = folds_of(shards, "random")
+  other = folds_of(shards, "random", seed=1)
+  assert (protocol.folds[0].test == again.folds[0].test).all()
+  assert set(protocol.folds[0].test) != set(other.folds[0].test)
+
+
+def test_fixed_takes_the_listed_speakers():
+  shards = fakes.FakeShards()
+  fold = folds_of(
+    shards, "fixed", train=("a", "b"), validation=("c",), test=("d",)
+  ).folds[0]
+  assert set(shards.table.speakers[fold.train]) == {"a", "b"}
+  assert set(shards.table.speakers[fold.test]) == {"d"}
+
+
+@pytest.mark.parametrize(
+  ("name", "changes", "message"),
+  [
+    ("leave_one_out", {}, "protocol.name='leave_one_out' is unknown"),
+    ("leave_one_session_out", {"folds": ("s9",)}, "s0, s1, s2"),
+    ("fixed", {"train": ("a",), "test": ("a",)}, "both train and test"),
+    ("fixed", {"train": ("a",), "test": ("b",)}, "validation is empty"),
+    (
+      "fixed",
+      {"train": ("a",), "validation": ("z",), "test": ("b",)},
+      "needs z",
+    ),
+  ],
+)
+def test_what_cannot_be_is_refused(name, changes, message):
+  with pytest.raises(UserError, match=message):
+    folds_of(fakes.FakeShards(), name, **changes)
+
+
+def test_a_missing_speaker_is_named():
+  speakers = ("03", "08", "09", "10", "11", "12", "13", "14", "15")
+  shards = fakes.FakeShards(corpus="emodb", speakers=speakers)
+  with pytest.raises(UserError, match="16"):
+    folds_of(shards, "leave_two_speakers_out")
+
+
+def test_a_class_unseen_in_training_is_named():
+  shards = fakes.FakeShards()
+  of_a = shards.table.speakers == "a"
+  shards.table.emotions[~of_a & (shards.table.emotions == "sad")] = "angry"
+  with pytest.raises(UserError, match="sad in validation but not in training"):
+    folds_of(shards, "leave_two_speakers_out")
+
+
+def test_folds_are_chosen_by_name_or_number():
+  protocol = folds_of(
+    fakes.FakeShards(), "leave_one_session_out", folds=("s2", 0)
+  )
+  assert [fold.name for fold in protocol.folds] == ["s2", "s0"]
