@@ -7,6 +7,7 @@ with the batch size.
 
 import ast
 import difflib
+import functools
 import inspect
 from collections.abc import Callable
 
@@ -61,7 +62,7 @@ def _find(
     key: value
     for module in reversed(modules)
     for key, value in vars(module).items()
-    if inspect.isfunction(value) and suits(key, value)
+    if _is_function(value) and suits(key, value)
   }
   if name not in known:
     near = difflib.get_close_matches(name, known, n=3) or sorted(known)
@@ -69,6 +70,11 @@ def _find(
       f"{field}={name!r} is not among optax's: did you mean {', '.join(near)}?"
     )
   return known[name]
+
+
+def _is_function(value) -> bool:
+  """Functions, and those with some arguments bound (`nadamw`)."""
+  return inspect.isfunction(value) or isinstance(value, functools.partial)
 
 
 def _is_schedule(name: str, factory: Callable) -> bool:
@@ -87,8 +93,8 @@ def _check(given: dict, factory: Callable, field: str) -> None:
       near = difflib.get_close_matches(name, taken, n=1)
       hint = f" (did you mean {near[0]}?)" if near else ""
       raise UserError(
-        f"{field} has {name!r}, which optax's {factory.__name__} does not "
-        f"take{hint}; it takes {', '.join(taken)}."
+        f"{field} has {name!r}, which that function of optax does "
+        f"not take{hint}; it takes {', '.join(taken)}."
       )
 
 

@@ -55,10 +55,10 @@ def prepared(source, fed, frames, run, found, plans):
   """One run's batch, as the compiled step makes it."""
 
   @jax.jit
-  def make(constants, item):
+  def make(constants, item, found):
     return prepare(source.gather(constants, item, frames), found, plans)
 
-  return make(source.constants, jax.tree.map(lambda x: x[run], fed))
+  return make(source.constants, jax.tree.map(lambda x: x[run], fed), found)
 
 
 def rows_of(count, steps=3, size=8, runs=2):

@@ -1,0 +1,113 @@
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from ser_jax.errors import UserError
+from ser_jax.train.optimizers import make_optimizer, parse_arguments
+
+PARAMS = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones((3,))}
+
+
+def make(epochs=10, steps=4, **changes):
+  section = {
+    "name": "adam",
+    "learning_rate": 1e-2,
+    "kwargs": "",
+    "schedule": "constant",
+    "schedule_kwargs": "",
+    "clip_norm": 0.0,
+    "decay": "all",
+  }
+  config = ml_collections.ConfigDict(section | changes)
+  return make_optimizer(config, epochs=epochs, steps_per_epoch=steps)
+
+
+def rates(tx, steps):
+  state, found = tx.init(PARAMS), []
+  update = jax.jit(lambda s: tx.update(PARAMS, s, PARAMS, value=jnp.array(1.0)))
+  for _ in range(steps):
+    _, state = update(state)
+    found.append(float(state.hyperparams["learning_rate"]))
+  return found
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["adam", "adamw", "sgd", "lion", "lamb", "nadamw", "adafactor", "muon"]
+  + ["prodigy", "adopt", "rmsprop", "radam"],
+)
+def test_optimizers_of_optax_and_contrib_move_every_parameter(name):
+  tx = make(name=name)
+  state = tx.init(PARAMS)
+  for _ in range(3):  # some wait a step before they move
+    updates, state = tx.update(PARAMS, state, PARAMS, value=jnp.array(1.0))
+  for update in jax.tree.leaves(updates):
+    assert (np.asarray(update) != 0).all()
+
+
+def test_it_is_the_optimizer_named():
+  ours, theirs = make(name="sgd", kwargs="momentum=0.9"), optax.sgd(1e-2, 0.9)
+  state, other = ours.init(PARAMS), theirs.init(PARAMS)
+  for _ in range(3):
+    one, state = ours.update(PARAMS, state, PARAMS)
+    two, other = theirs.update(PARAMS, other, PARAMS)
+  np.testing.assert_allclose(one["kernel"], two["kernel"], rtol=1e-6)
+
+
+def test_schedules_count_epochs():
+  halved = make(
+    schedule="piecewise_constant_schedule",
+    schedule_kwargs="boundaries_and_scales={1: 0.5, 2: 0.5}",
+  )
+  assert rates(halved, 12) == pytest.approx(
+    [1e-2] * 4 + [5e-3] * 4 + [2.5e-3] * 4
+  )
+  cosine = rates(make(schedule="cosine_decay_schedule", epochs=2), 9)
+  assert cosine[4] == pytest.approx(5e-3)
+  assert cosine[8] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_clipping_bounds_the_norm():
+  tx = make(name="sgd", clip_norm=0.5, learning_rate=1.0)
+  updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+  assert float(optax.global_norm(updates)) == pytest.approx(0.5)
+
+
+def test_decay_can_spare_biases():
+  tx = make(name="adamw", decay="kernels", kwargs="weight_decay=0.5")
+  zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+  updates, _ = tx.update(zeros, tx.init(PARAMS), PARAMS)
+  assert (np.asarray(updates["bias"]) == 0).all()
+  assert (np.asarray(updates["kernel"]) < 0).all()
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"name": "adamx"}, "did you mean adam"),
+    ({"kwargs": "betta=0.9"}, "'betta'"),
+    ({"kwargs": "b1=0.9 b2"}, "cannot be read"),
+    ({"schedule": "cosin_schedule"}, "did you mean"),
+    (
+      {"schedule": "cosine_decay_schedule", "schedule_kwargs": "alpa=1"},
+      "did you mean alpha",
+    ),
+    ({"name": "lbfgs"}, "line search"),
+    ({"name": "sgd", "decay": "kernels"}, "decay mask"),
+    ({"decay": "biases"}, "neither"),
+  ],
+)
+def test_what_optax_lacks_is_refused(changes, message):
+  with pytest.raises(UserError, match=message):
+    make(**changes)
+
+
+def test_arguments_are_literals():
+  assert parse_arguments("a=1, b=(2, 3), c='x'", "f") == {
+    "a": 1,
+    "b": (2, 3),
+    "c": "x",
+  }

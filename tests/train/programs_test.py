@@ -1,0 +1,200 @@
+"""One step under every layout: one device = mesh = pmap, stacked = looped."""
+
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ser_jax.batch import Batch
+from ser_jax.errors import UserError
+from ser_jax.nn.normalization import BatchNorm
+from ser_jax.tasks.classify import classify
+from ser_jax.train.compile import Program, make_layout
+from ser_jax.train.state import init_state
+from ser_jax.train.step import predict_step, train_step
+
+SIZE, TIME, DIM = 16, 6, 3
+
+
+class Net(nn.Module):
+  """Dense -> BatchNorm -> masked mean -> Dense: small, with statistics."""
+
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, inputs, lengths, *, train):
+    x, length = nn.Dense(8)(inputs["frames"]), lengths["frames"]
+    valid = jnp.arange(x.shape[1])[None] < length[:, None]
+    x = BatchNorm(axis_name=self.axis_name)(x, valid, train=train)
+    x = jnp.where(valid[:, :, None], nn.relu(x), 0.0).sum(axis=1)
+    logits = nn.Dense(4)(x / jnp.maximum(length, 1)[:, None])
+    return {"logits": logits, "heads": {"only": logits}}
+
+
+def random_batch(seed=0, runs=1, filler=3):
+  draw = np.random.default_rng(seed)
+  weight = np.ones((runs, SIZE), np.float32)
+  weight[:, SIZE - filler :] = 0.0
+  lengths = draw.integers(1, TIME + 1, (runs, SIZE)) * (weight > 0)
+  frames = draw.normal(size=(runs, SIZE, TIME, DIM)).astype(np.float32)
+  return Batch(
+    inputs={"frames": frames},
+    lengths={"frames": lengths.astype(np.int32)},
+    targets={"emotion": draw.integers(0, 4, (runs, SIZE)).astype(np.int32)},
+    weight=weight,
+    speaker=np.zeros((runs, SIZE), np.int32),
+    index=np.zeros((runs, SIZE), np.int32),
+  )
+
+
+def layout_of(count=1, **changes):
+  config = {"backend": "jit", "runs": "loop", "run": 1, "data": 1}
+  return make_layout(
+    types.SimpleNamespace(**(config | changes)), runs=count, batch_size=SIZE
+  )
+
+
+def programs(layout):
+  tx = optax.inject_hyperparams(optax.adam)(learning_rate=1e-2)
+  task = classify(Net(layout.axis_name), tx, axis_name=layout.axis_name)
+
+  def train(state, item, statistics, constants, frames):
+    return train_step(
+      state, item, task=task, total_steps=10, axis_name=layout.axis_name
+    )
+
+  def predict(weights, item, statistics, constants, frames):
+    return predict_step(weights, item, task=task)
+
+  return (
+    task,
+    Program(layout, train, trains=True, name="train"),
+    Program(layout, predict, trains=False, name="predict"),
+  )
+
+
+def train_under(layout, seeds, batches):
+  """A few steps and a prediction, everything back on the host."""
+  task, train, predict = programs(layout)
+  example = jax.tree.map(lambda x: x[0], batches[0])
+  state = jax.vmap(lambda seed: init_state(seed, example, task))(
+    jnp.array(seeds, jnp.uint32)
+  )
+  state = layout.place_runs(jax.device_get(state))
+  statistics = layout.place_runs(np.zeros(len(seeds), np.float32))
+  key = (("frames", TIME),)
+  for batch in batches:
+    item = layout.place_item(batch)
+    state, metrics = train(state, item, statistics, {}, key)
+  scores = predict(state.weights, item, statistics, {}, key)["scores"]
+  assert len(train.compile_seconds) == 1
+  return (
+    layout.fetch_runs(state),
+    layout.fetch_runs(metrics),
+    layout.fetch_item(scores),
+  )
+
+
+def assert_close(one, two, atol):
+  for (path, a), b in zip(
+    jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(two), strict=True
+  ):
+    np.testing.assert_allclose(
+      a, b, atol=atol, rtol=1e-4, err_msg=jax.tree_util.keystr(path)
+    )
+
+
+@pytest.mark.parametrize(
+  "changes", [{"data": 8}, {"backend": "pmap", "data": 8}, {"data": 2}]
+)
+def test_devices_are_invisible(changes):
+  batches = [random_batch(seed) for seed in range(3)]
+  one = train_under(layout_of(), [0], batches)
+  many = train_under(layout_of(**changes), [0], batches)
+  assert_close(one, many, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"runs": "vmap"},
+    {"runs": "vmap", "run": 2, "data": 2},
+    {"runs": "shard", "run": 4},
+    {"runs": "vmap", "backend": "pmap", "data": 4},
+  ],
+)
+def test_stacked_runs_are_runs_one_by_one(changes):
+  seeds = [3, 1, 4, 1]
+  stacked = [random_batch(seed, runs=4) for seed in range(3)]
+  together = train_under(layout_of(4, **changes), seeds, stacked)
+  for number, seed in enumerate(seeds):
+    alone = train_under(
+      layout_of(),
+      [seed],
+      [jax.tree.map(lambda x, n=number: x[n : n + 1], b) for b in stacked],
+    )
+    part = jax.tree.map(lambda x, n=number: x[n : n + 1], together)
+    assert_close(alone, part, atol=2e-5)
+
+
+def test_filler_changes_nothing():
+  batch = random_batch(0, filler=3)
+  other = random_batch(7, filler=3)
+  mixed = jax.tree.map(
+    lambda a, b: np.concatenate([a[:, :-3], b[:, -3:]], axis=1), batch, other
+  )
+  one = train_under(layout_of(), [0], [batch])
+  two = train_under(layout_of(), [0], [mixed])
+  assert_close(one[:2], two[:2], atol=0)
+  np.testing.assert_array_equal(one[2][:, :-3], two[2][:, :-3])
+
+
+def test_selection_is_by_run():
+  config = types.SimpleNamespace(backend="jit", runs="vmap", run=1, data=1)
+  stacked = make_layout(config, runs=3, batch_size=SIZE)
+  new = stacked.place_runs({"w": np.ones((3, 2), np.float32)})
+  old = stacked.place_runs({"w": np.zeros((3, 2), np.float32)})
+  mask = np.array([True, False, True])
+  found = stacked.fetch_runs(stacked.select(mask, new, old))
+  assert found["w"].tolist() == [[1, 1], [0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"backend": "xmap"}, "backend='xmap'"),
+    ({"runs": "scan"}, "runs='scan'"),
+    ({"data": 9}, "there are 8"),
+    ({"data": 3}, "does not divide by the 3"),
+    ({"runs": "vmap", "run": 3}, "4 runs"),
+  ],
+)
+def test_what_does_not_divide_is_refused(changes, message):
+  with pytest.raises(UserError, match=message):
+    layout_of(4, **changes)
+
+
+def test_each_shape_compiles_once():
+  layout = layout_of()
+  task, train, _ = programs(layout)
+  example = jax.tree.map(lambda x: x[0], random_batch())
+  state = jax.device_get(init_state(jnp.uint32(0), example, task))
+  state = layout.place_runs(jax.tree.map(lambda x: np.asarray(x)[None], state))
+  for time in [TIME, 4] * 3:
+    batch = random_batch()
+    batch = batch.replace(
+      inputs={"frames": batch.inputs["frames"][:, :, :time]},
+      lengths={"frames": np.minimum(batch.lengths["frames"], time)},
+    )
+    state, _ = train(
+      state,
+      layout.place_item(batch),
+      layout.place_runs(np.zeros(1, np.float32)),
+      {},
+      (("frames", time),),
+    )
+  assert len(train.compile_seconds) == 2
