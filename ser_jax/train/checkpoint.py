@@ -31,7 +31,10 @@ class Checkpoints:
         preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
         create=True,
       ),
-      item_names=("arrays", "progress"),
+      item_handlers={
+        "arrays": ocp.StandardCheckpointHandler(),
+        "progress": ocp.JsonCheckpointHandler(),
+      },
     )
 
   def __enter__(self):
@@ -88,8 +91,8 @@ class Checkpoints:
       UserError: the checkpoint is of another model or is damaged.
     """
     step = self.latest
-    self._check(step, like)
     try:
+      self._check(step, like)
       found = self._manager.restore(
         step,
         args=ocp.args.Composite(
@@ -102,7 +105,7 @@ class Checkpoints:
     except (ValueError, OSError, KeyError) as error:
       raise UserError(
         f"checkpoint: {self._folder / str(step)} is damaged "
-        f"({str(error).splitlines()[0]}): delete that folder to train this run "
+        f"({str(error)[:160]}...): delete that folder to train this run "
         "again from its start."
       ) from error
     return found["arrays"], found["progress"]

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ser_jax.nn.normalization import BatchNorm
 
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
-from ser_jax.nn.normalization import BatchNorm
 from ser_jax.tasks.classify import classify
 from ser_jax.train.compile import Program, make_layout
 from ser_jax.train.state import init_state

@@ -1,0 +1,292 @@
+"""The loop on a small model: resuming, selection, bad numbers."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ser_jax.data import statistics
+from ser_jax.data.examples import Examples, example_batch
+from ser_jax.data.prepare import prepare
+from ser_jax.data.protocols import Fold
+from ser_jax.data.resident import Resident
+from ser_jax.data.stream import Stream
+from ser_jax.errors import UserError
+from ser_jax.tasks.classify import classify
+from ser_jax.train import loop
+from ser_jax.train.checkpoint import Checkpoints
+from ser_jax.train.compile import Program, make_layout
+from ser_jax.train.state import init_state
+from ser_jax.train.step import predict_step, train_step
+from tests import fakes
+
+EPOCHS, STEPS, SIZE = 3, 4, 8
+
+
+class Net(nn.Module):
+  """Masked mean -> Dense, with dropout, so that keys matter."""
+
+  @nn.compact
+  def __call__(self, inputs, lengths, *, train):
+    x, length = inputs["frames"], lengths["frames"]
+    x = x.sum(axis=1) / jnp.maximum(length, 1)[:, None]
+    x = nn.Dropout(0.2, deterministic=not train)(nn.Dense(16)(x))
+    logits = nn.Dense(4)(nn.relu(x))
+    return {"logits": logits, "heads": {"only": logits}}
+
+
+class Bench:
+  """Everything a fit needs, over the corpus in memory."""
+
+  def __init__(self, source=Resident, seeds=(0,), runs="loop", rate=1e-2):
+    shards = fakes.FakeShards()
+    indices = np.arange(len(shards))
+    fold = Fold("one", indices[:30], indices[30:40], indices[40:])
+    config = fakes.data_config()
+    plans = statistics.make_plans(shards, config, (fold,), indices)
+    self.labels = np.array(
+      [fakes.EMOTIONS.index(e) for e in shards.table.emotions], np.int32
+    )
+    examples = Examples(
+      shards,
+      plans,
+      {"emotion": self.labels},
+      np.zeros(len(shards), np.int32),
+      indices,
+    )
+    tx = optax.inject_hyperparams(optax.adam)(learning_rate=rate)
+    self.task = classify(Net(), tx)
+    layout = make_layout(
+      types.SimpleNamespace(backend="jit", runs=runs, run=1, data=1),
+      runs=len(seeds),
+      batch_size=SIZE,
+    )
+    data = source(examples)
+
+    def train(state, item, stats, constants, frames):
+      batch = prepare(data.gather(constants, item, frames), stats, plans)
+      return train_step(
+        state, batch, task=self.task, total_steps=EPOCHS * STEPS
+      )
+
+    def predict(weights, item, stats, constants, frames):
+      batch = prepare(data.gather(constants, item, frames), stats, plans)
+      return predict_step(weights, batch, task=self.task)
+
+    self.engine = loop.Engine(
+      layout=layout,
+      source=data,
+      constants=layout.place_constants(data.constants),
+      train=Program(layout, train, trains=True, name="train"),
+      predict=Program(layout, predict, trains=False, name="predict"),
+      batch_size=SIZE,
+    )
+    self.runs = [
+      loop.Run("one", seed, fold.train, fold.validation, fold.test)
+      for seed in seeds
+    ]
+    found = statistics.fold_statistics(shards, plans, fold)
+    self.statistics = layout.place_runs(
+      jax.tree.map(lambda x: np.stack([x] * len(seeds)), found)
+    )
+    self.examples = examples
+
+  def fit(self, folder, *, stop_after=None, score=None, patience=0):
+    """Fits; `stop_after` counts this call's steps."""
+    fresh = jax.vmap(
+      functools.partial(init_state, task=self.task), in_axes=(0, None)
+    )
+    seeds = jnp.array([run.seed for run in self.runs], jnp.uint32)
+    state = jax.device_get(fresh(seeds, example_batch(self.examples, 2)))
+    lines, asked = [], []
+
+    def should_stop():
+      asked.append(None)
+      return stop_after is not None and len(asked) >= stop_after
+
+    hooks = loop.Hooks(
+      score=score or self._score,
+      log=lines.append,
+      rewind=lambda epoch: None,
+      should_stop=should_stop,
+    )
+    settings = loop.Settings(
+      stage="train",
+      epochs=EPOCHS,
+      steps=STEPS,
+      metric="wa",
+      patience=patience,
+      checkpoint_epochs=1,
+    )
+    layout = self.engine.layout
+    with Checkpoints(folder) as checkpoints:
+      best, last, books = loop.fit(
+        self.engine,
+        self.runs,
+        layout.place_runs(state),
+        self.statistics,
+        settings,
+        checkpoints,
+        hooks,
+      )
+    return layout.fetch_runs(best), layout.fetch_runs(last), books, lines
+
+  def _score(self, run, scores):
+    labels = self.labels[run.validation]
+    picked = scores[np.arange(len(labels)), labels]
+    return {
+      "loss": float(-np.log(picked).mean()),
+      "wa": float((scores.argmax(1) == labels).mean()),
+    }
+
+
+def assert_same(one, two):
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def without_time(lines):
+  return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("source", [Resident, Stream])
+@pytest.mark.parametrize("stop_after", [1, STEPS, STEPS + 2])
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
+  tmp_path, source, stop_after
+):
+  best, last, books, lines = Bench(source).fit(tmp_path / "whole")
+  with pytest.raises(loop.Stopped):
+    Bench(source).fit(tmp_path / "cut", stop_after=stop_after)
+  again = Bench(source).fit(tmp_path / "cut")
+  assert_same((best, last), again[:2])
+  assert books == again[2]
+  tail = again[3]
+  assert without_time(lines)[-len(tail) :] == without_time(tail)
+
+
+def test_stream_trains_as_resident(tmp_path):
+  one = Bench(Resident).fit(tmp_path / "resident")
+  two = Bench(Stream).fit(tmp_path / "stream")
+  assert_same(one[:2], two[:2])
+
+
+def test_stacked_runs_train_as_single_ones(tmp_path):
+  together = Bench(seeds=(0, 5), runs="vmap").fit(tmp_path / "both")
+  for number, seed in enumerate((0, 5)):
+    alone = Bench(seeds=(seed,)).fit(tmp_path / f"{seed}")
+    for one, two in zip(
+      jax.tree.leaves(alone[:2]), jax.tree.leaves(together[:2]), strict=True
+    ):
+      np.testing.assert_allclose(one[0], two[number], atol=1e-5)
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+  marks = iter([0.2, 0.9, 0.4])
+  best, last, books, lines = Bench().fit(
+    tmp_path, score=lambda run, scores: {"wa": next(marks), "loss": 1.0}
+  )
+  assert books.best_epoch == [1]
+  assert [line["best"] for line in lines] == [True, True, False]
+  changed = [
+    (a != b).any()
+    for a, b in zip(jax.tree.leaves(best), jax.tree.leaves(last), strict=True)
+  ]
+  assert any(changed)
+
+
+def test_ties_go_to_the_lower_loss(tmp_path):
+  losses = iter([1.0, 0.5, 0.7])
+  *_, books, _ = Bench().fit(
+    tmp_path, score=lambda run, scores: {"wa": 0.5, "loss": next(losses)}
+  )
+  assert books.best_epoch == [1]
+
+
+def test_patience_stops_a_run(tmp_path):
+  marks = iter([0.9, 0.1, 0.1])
+  *_, books, lines = Bench().fit(
+    tmp_path,
+    score=lambda run, scores: {"wa": next(marks), "loss": 1.0},
+    patience=1,
+  )
+  assert len(lines) == books.epoch == 2
+
+
+def test_a_loss_that_is_not_finite_names_the_run(tmp_path):
+  with pytest.raises(UserError, match="one-seed0 is not finite in epoch"):
+    Bench(rate=np.inf).fit(tmp_path)
+
+
+def test_another_model_is_refused(tmp_path):
+  Bench().fit(tmp_path)
+  with Checkpoints(tmp_path) as checkpoints:
+    like = {"state": {"params": {"kernel": np.zeros((3, 4), np.float32)}}}
+    with pytest.raises(UserError, match="is of another model"):
+      checkpoints.restore(like)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+  bench = Bench()
+  bench.fit(tmp_path)
+  for path in tmp_path.rglob("*"):
+    if path.is_file() and "arrays" in path.parts and "ocdbt" in str(path):
+      path.write_bytes(b"")
+  with pytest.raises(UserError, match="damaged|another model"):
+    bench.fit(tmp_path)
+
+
+def test_a_kill_during_a_save_loses_nothing_older(tmp_path):
+  """SIGKILL right after a save begins: the one before is still there."""
+  script = textwrap.dedent(f"""
+    import os, pathlib, signal
+    import numpy as np
+    from ser_jax.train.checkpoint import Checkpoints
+    big = {{"w": np.random.default_rng(0).normal(size=(2000, 2000))}}
+    checkpoints = Checkpoints(pathlib.Path({str(tmp_path)!r}))
+    checkpoints.save(1, big, {{"epoch": 1}})
+    checkpoints._manager.wait_until_finished()
+    checkpoints.save(2, big, {{"epoch": 2}})
+    os.kill(os.getpid(), signal.SIGKILL)
+  """)
+  done = subprocess.run([sys.executable, "-c", script])
+  assert done.returncode == -signal.SIGKILL
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.latest in (1, 2)
+    like = {"w": np.zeros((2000, 2000))}
+    arrays, progress = checkpoints.restore(like)
+    assert progress["epoch"] == checkpoints.latest
+    expected = np.random.default_rng(0).normal(size=(2000, 2000))
+    np.testing.assert_array_equal(arrays["w"], expected)
+    checkpoints.save(3, arrays, {"epoch": 3})
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.latest == 3
+
+
+def test_books_survive_json():
+  books = loop.Books(1, 2, {"loss": [[1.0, 2.0]]}, [[-np.inf, 0.5]], [-1])
+  again = loop.Books(**json.loads(json.dumps(vars(books))))
+  assert again == books
+
+
+def test_sigterm_asks_the_loop_to_stop():
+  from ser_jax import main
+
+  before = signal.getsignal(signal.SIGTERM)
+  try:
+    seen = main._stop_on_signals()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert seen == [signal.SIGTERM]
+  finally:
+    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
