@@ -1,0 +1,69 @@
+"""Every word of every config makes a config that the package accepts."""
+
+import itertools
+
+import pytest
+
+from configs import common, ds_lstm
+from ser_jax import experiment
+from ser_jax.errors import UserError
+
+DS_LSTM_WORDS = [
+  *ds_lstm.PAPER,
+  *itertools.starmap(
+    "{},{}".format, itertools.product(("ds_lstm", "dual"), ds_lstm.ABLATIONS)
+  ),
+  *(f"dual,{corpus}" for corpus in common.CORPORA),
+  "dual,code,iemocap",
+  "base4,code,random,emodb",
+]
+
+
+@pytest.mark.parametrize("words", DS_LSTM_WORDS)
+def test_ds_lstm_words(words):
+  experiment.check(ds_lstm.get_config(words))
+
+
+def test_each_word_changes_the_config():
+  plain = ds_lstm.get_config("dual").to_json()
+  for words in DS_LSTM_WORDS:
+    if words not in ("dual", "dual,synthetic"):
+      assert ds_lstm.get_config(words).to_json() != plain, words
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("dule", "unknown word 'dule': did you mean dual"),
+    ("base1,base2", "two of one kind"),
+    ("dual,iemocup", "iemocap"),
+  ],
+)
+def test_unknown_words_are_refused(words, message):
+  with pytest.raises(ValueError, match=message):
+    ds_lstm.get_config(words)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("model.name", "dslstm", "did you mean ds_lstm"),
+    ("task.name", "classification", "did you mean classify"),
+    ("optimizer.name", "adan", "did you mean"),
+    ("batch_size", 0, "at least 1"),
+    ("epochs", 0, "at least 1"),
+    ("seeds", (), "empty"),
+    ("selection.metric", "f1", "neither uar nor wa"),
+    ("model.rbn", "both", "rbn"),
+    ("model.variant", "base7", "base7"),
+  ],
+)
+def test_values_that_do_not_exist_are_refused(field, value, message):
+  config = ds_lstm.get_config()
+  *path, last = field.split(".")
+  section = config
+  for name in path:
+    section = section[name]
+  section[last] = value
+  with pytest.raises(UserError, match=message):
+    experiment.check(config)

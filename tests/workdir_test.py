@@ -1,0 +1,70 @@
+import json
+
+import numpy as np
+import pytest
+
+from ser_jax import workdir
+from ser_jax.errors import UserError
+
+CONFIG = {"epochs": 3, "parallel": {"backend": "jit", "runs": "loop"}}
+
+
+def test_the_same_config_resumes(tmp_path):
+  with workdir.claim(tmp_path / "new", CONFIG):
+    pass
+  with workdir.claim(tmp_path / "new", CONFIG):
+    pass
+  found = json.loads((tmp_path / "new" / "environment.json").read_text())
+  assert found["device_count"] == 8
+  assert found["packages"]["jax"]
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+  with workdir.claim(tmp_path, CONFIG):
+    pass
+  with pytest.raises(UserError, match="epochs: 3 there, 4 now"):
+    workdir.claim(tmp_path, CONFIG | {"epochs": 4})
+  parallel = {"backend": "jit", "runs": "vmap"}
+  with pytest.raises(UserError, match="parallel.runs: loop there, vmap now"):
+    workdir.claim(tmp_path, CONFIG | {"parallel": parallel})
+
+
+def test_other_devices_may_resume(tmp_path):
+  with workdir.claim(tmp_path, CONFIG):
+    pass
+  parallel = {"backend": "pmap", "runs": "loop"}
+  with workdir.claim(tmp_path, CONFIG | {"parallel": parallel}):
+    pass
+
+
+def test_a_workdir_in_use_is_refused(tmp_path):
+  with workdir.claim(tmp_path, CONFIG):
+    with pytest.raises(UserError, match="in use by another process"):
+      workdir.claim(tmp_path, CONFIG)
+
+
+def test_a_workdir_that_cannot_be_made_is_refused(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="cannot be written"):
+    workdir.claim(tmp_path / "file" / "folder", CONFIG)
+
+
+def test_the_log_rewinds_one_run(tmp_path):
+  log = workdir.MetricsLog(tmp_path)
+  for fold in "ab":
+    for epoch in range(3):
+      log.append({"fold": fold, "seed": 0, "stage": "train", "epoch": epoch})
+  with open(tmp_path / "metrics.jsonl", "a") as file:
+    file.write('{"fold": "a", "se')  # cut short by a kill
+  log.rewind({("a", 0)}, "train", 1)
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  found = [(line["fold"], line["epoch"]) for line in map(json.loads, lines)]
+  assert found == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
+
+
+def test_arrays_are_replaced_whole(tmp_path):
+  path = tmp_path / "folder" / "arrays.npz"
+  workdir.write_arrays(path, {"x": np.arange(3)})
+  workdir.write_arrays(path, {"x": np.arange(4)})
+  assert np.load(path)["x"].tolist() == [0, 1, 2, 3]
+  assert [p.name for p in path.parent.iterdir()] == ["arrays.npz"]
