@@ -71,7 +71,7 @@ step() {
     return
   fi
   local status=0 caught=0 child
-  "$@" </dev/null >&2 &
+  "$@" >&2 &
   child=$!
   trap 'caught=143; kill -TERM "$child" 2>/dev/null || :' TERM HUP
   trap 'caught=130; kill -TERM "$child" 2>/dev/null || :' INT

@@ -42,6 +42,7 @@ if arguments[1:] == ["pip", "--version"]:
 with open(log, "a") as file:
   environment = {{name: os.environ.get(name) for name in seen}}
   file.write(json.dumps([arguments, os.getcwd(), environment]) + "\\n")
+print(arguments[1], flush=True)
 if arguments[1] == "venv":
   os.makedirs(arguments[2] + "/bin")
   shutil.copy(os.environ["FAKE_SELF"], arguments[2] + "/bin/python")

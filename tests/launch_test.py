@@ -140,10 +140,16 @@ def test_user_may_stand_anywhere(checkout: Checkout, tmp_path: pathlib.Path):
   assert checkout.calls()[-1][1] == str(checkout.root)
 
 
-def test_no_install_uses_the_python_given(checkout: Checkout):
-  checkout.run("--no-install")
+def test_no_install_uses_the_python_given(
+  checkout: Checkout, tmp_path: pathlib.Path
+):
+  checkout.run("--no-install", cwd=tmp_path, PYTHON="the bin/fake python")
   assert checkout.modules() == ["ser_jax.main"]
   assert not checkout.venv.exists()
+
+
+def test_only_the_program_writes_to_stdout(checkout: Checkout):
+  assert checkout.run().stdout == "ser_jax.main\n"
 
 
 # --- dry runs ----------------------------------------------------------------
@@ -261,6 +267,13 @@ def test_failed_pip_is_explained_and_tried_again(checkout: Checkout):
   assert sorted(os.listdir(checkout.venv)) == ["bin"]
   assert checkout.run().returncode == 0
   assert checkout.modules() == ["venv", "pip", "pip", "ser_jax.main"]
+
+
+def test_failed_extra_leaves_no_stamp(checkout: Checkout):
+  checkout.run("local", "--install-only")
+  checkout.run("test", "--install-only", FAKE_PIP="7")
+  checkout.run("local", "--install-only")
+  assert checkout.modules() == ["venv", "pip", "pip", "pip"]
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.10"])
