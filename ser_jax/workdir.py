@@ -98,7 +98,7 @@ def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
   differ = [
     f"{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
     for name in sorted(before.keys() | now.keys())
-    if before.get(name) != now.get(name) and name.split(".")[0] not in RESUMABLE
+    if before.get(name) != now.get(name) and name not in RESUMABLE
   ]
   if differ:
     raise UserError(
