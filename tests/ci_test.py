@@ -22,7 +22,7 @@ def test_any_failure_fails_and_pytest_comes_last(
   shutil.copy(ROOT / ".ci" / "run", ci)
   script(checkout.venv / "bin" / "ruff", f"exit {ruff}")
   script(checkout.venv / "bin" / "shellcheck", "exit 0")
-  # venv adds to the folder that holds the tools already.
+  # The environment is there, its packages are not.
   shutil.copy(checkout.python, checkout.venv / "bin" / "python")
   result = subprocess.run(
     ["bash", str(ci)],
