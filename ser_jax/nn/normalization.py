@@ -1,0 +1,128 @@
+"""Batch normalisation over valid frames, one device or many.
+
+Statistics are float32, over the frames of a mask alone. Under `axis_name` the
+sums behind them are added over the mapped axis, so that every device holds the
+statistics of the whole batch.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+MOMENTUM = 0.1  # the share of the new statistic, as PyTorch counts it
+EPSILON = 1e-5
+
+
+def masked_moments(
+  x: Float[Array, "batch *rest dim"],
+  mask: Bool[Array, "batch *rest"] | Bool[Array, "batch *some"],
+  axis_name: str | None = None,
+) -> tuple[Float[Array, "dim"], Float[Array, "dim"], Float[Array, ""]]:
+  """Mean, biased variance and count of the frames of a mask.
+
+  Args:
+    x: values; axes that the mask lacks are averaged over too.
+    mask: over the leading axes of `x`.
+    axis_name: a mapped axis to add over.
+
+  Returns:
+    Mean, variance (both 0 where the mask is empty) and count.
+  """
+  x = x.astype(jnp.float32)
+  inner = x.shape[mask.ndim : -1]
+  axes = tuple(range(x.ndim - 1))
+  weight = mask.astype(jnp.float32).reshape(
+    mask.shape + (1,) * (x.ndim - mask.ndim)
+  )
+  total = jnp.sum(x * weight, axis=axes)
+  count = jnp.sum(weight)
+  for size in inner:
+    count = count * size
+  if axis_name is not None:
+    total, count = jax.lax.psum((total, count), axis_name)
+  safe = jnp.maximum(count, 1.0)
+  mean = total / safe
+  centred = (x - mean.reshape((1,) * (x.ndim - 1) + mean.shape)) * weight
+  scatter = jnp.sum(jnp.square(centred), axis=axes)
+  if axis_name is not None:
+    scatter = jax.lax.psum(scatter, axis_name)
+  return mean, scatter / safe, count
+
+
+def running_update(
+  old: tuple[Array, Array],
+  mean: Float[Array, "*steps dim"],
+  variance: Float[Array, "*steps dim"],
+  count: Float[Array, "*steps"],
+) -> tuple[Array, Array]:
+  """Moves running statistics; those of an empty mask stay as they are.
+
+  The running variance is unbiased (times n / (n - 1)), as PyTorch keeps it.
+  """
+  count = count[..., None]
+  unbiased = variance * count / jnp.maximum(count - 1.0, 1.0)
+  share = jnp.where(count > 0, MOMENTUM, 0.0)
+  return (
+    old[0] + share * (mean - old[0]),
+    old[1] + share * (unbiased - old[1]),
+  )
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation (Ioffe and Szegedy 2015) with a mask.
+
+  Attributes:
+    axis_name: a mapped axis that the batch is split over, if any.
+    affine: whether to scale and shift.
+  """
+
+  axis_name: str | None = None
+  affine: bool = True
+
+  def __call__(
+    self,
+    x: Float[Array, "batch *rest dim"],
+    mask: Bool[Array, "batch *some"],
+    *,
+    train: bool,
+  ) -> Float[Array, "batch *rest dim"]:
+    """Normalises each feature.
+
+    Args:
+      x: values, features last.
+      mask: over the leading axes of `x`; what it leaves out is normalised too,
+        but counts for nothing.
+      train: batch statistics if true, else the running ones.
+
+    Returns:
+      The normalised values.
+    """
+    factor, offset = self.coefficients(x, mask, train=train)
+    shape = (1,) * (x.ndim - 1) + factor.shape
+    return x * factor.reshape(shape) + offset.reshape(shape)
+
+  @nn.compact
+  def coefficients(
+    self,
+    x: Float[Array, "batch *rest dim"],
+    mask: Bool[Array, "batch *some"],
+    *,
+    train: bool,
+  ) -> tuple[Float[Array, "dim"], Float[Array, "dim"]]:
+    """Factor and offset that normalise `x`, for callers that defer them."""
+    dim = x.shape[-1]
+    mean_of = self.variable("batch_stats", "mean", jnp.zeros, (dim,))
+    variance_of = self.variable("batch_stats", "variance", jnp.ones, (dim,))
+    mean, variance = mean_of.value, variance_of.value
+    if train:
+      mean, variance, count = masked_moments(x, mask, self.axis_name)
+      mean_of.value, variance_of.value = running_update(
+        (mean_of.value, variance_of.value), mean, variance, count
+      )
+    factor = jax.lax.rsqrt(variance + EPSILON)
+    if not self.affine:
+      return factor, -mean * factor
+    factor = factor * self.param("scale", nn.initializers.ones, (dim,))
+    bias = self.param("bias", nn.initializers.zeros, (dim,))
+    return factor, bias - mean * factor

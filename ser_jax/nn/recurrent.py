@@ -1,0 +1,290 @@
+"""Scanned recurrent layers over padded utterances: LSTM, GRU, DS-LSTM.
+
+Every layer takes `[batch, time, dim]` and lengths, and returns the hidden
+states, zero past each utterance; states freeze there, so padding changes
+nothing. All gates are one matrix product a step. The input's share of it is
+either hoisted out of the scan (one large product: faster on accelerators) or
+not (less memory traffic: faster for some shapes on CPU); both are equal.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ser_jax.nn.masking import reverse, valid_frames, zero_padding
+from ser_jax.nn.normalization import BatchNorm
+from ser_jax.nn.recurrent_batch_norm import (
+  RecurrentBatchNorm,
+  normalize_step,
+)
+
+Frames = Float[Array, "batch time dim"]
+
+
+def uniform(bound: float) -> Callable:
+  """Draws from U(-bound, bound)."""
+
+  def draw(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return draw
+
+
+def keep(
+  valid: Bool[Array, "batch"], new: jax.Array, old: jax.Array
+) -> jax.Array:
+  """The new state of utterances that reach a step, the old one of others."""
+  return jnp.where(valid[:, None], new, old)
+
+
+def time_major(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """`[batch, time, ...]` to `[time, batch, ...]`, for scans."""
+  return tuple(jnp.swapaxes(x, 0, 1) for x in arrays)
+
+
+class LSTM(nn.Module):
+  """Long short-term memory (Hochreiter and Schmidhuber 1997).
+
+  Attributes:
+    hidden: units.
+    hoist: whether to project the whole input before the scan.
+    biases: 1, or 2 as in PyTorch (they act as one with twice the rate).
+  """
+
+  hidden: int
+  hoist: bool = True
+  biases: int = 1
+
+  @nn.compact
+  def __call__(
+    self, x: Frames, lengths: Int[Array, "batch"]
+  ) -> Float[Array, "batch time hidden"]:
+    """Runs over each utterance from zero states."""
+    size, draw = self.hidden, uniform(self.hidden**-0.5)
+    kernel = self.param("kernel", draw, (x.shape[-1], 4 * size))
+    recurrent = self.param("recurrent", draw, (size, 4 * size))
+    bias = sum(
+      self.param(f"bias{n or ''}", draw, (4 * size,))
+      for n in range(self.biases)
+    )
+
+    def project(inputs):
+      return inputs @ kernel + bias.reshape((1,) * (inputs.ndim - 1) + (-1,))
+
+    def step(carry, xs):
+      h, c = carry
+      inputs, valid = xs
+      z = (inputs if self.hoist else project(inputs)) + h @ recurrent
+      i, f, g, o = jnp.split(z, 4, axis=-1)
+      c_new = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
+      h_new = nn.sigmoid(o) * jnp.tanh(c_new)
+      h, c = keep(valid, h_new, h), keep(valid, c_new, c)
+      return (h, c), h
+
+    valid = valid_frames(lengths, x.shape[1])
+    inputs = project(x) if self.hoist else x
+    zero = jnp.zeros((len(x), size))
+    _, ys = jax.lax.scan(step, (zero, zero), time_major(inputs, valid))
+    return zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
+
+
+class GRU(nn.Module):
+  """Gated recurrent unit as PyTorch and cuDNN compute it.
+
+  The reset gate acts after the recurrent product, so the candidate has a
+  recurrent bias of its own.
+
+  Attributes:
+    hidden: units.
+    hoist: whether to project the whole input before the scan.
+  """
+
+  hidden: int
+  hoist: bool = True
+
+  @nn.compact
+  def __call__(
+    self, x: Frames, lengths: Int[Array, "batch"]
+  ) -> Float[Array, "batch time hidden"]:
+    """Runs over each utterance from zero states."""
+    size, draw = self.hidden, uniform(self.hidden**-0.5)
+    kernel = self.param("kernel", draw, (x.shape[-1], 3 * size))
+    recurrent = self.param("recurrent", draw, (size, 3 * size))
+    bias = self.param("bias", draw, (3 * size,))
+    recurrent_bias = self.param("recurrent_bias", draw, (3 * size,))
+
+    def project(inputs):
+      return inputs @ kernel + bias.reshape((1,) * (inputs.ndim - 1) + (-1,))
+
+    def step(h, xs):
+      inputs, valid = xs
+      z = inputs if self.hoist else project(inputs)
+      r, u, n = jnp.split(z, 3, axis=-1)
+      hr, hu, hn = jnp.split(h @ recurrent + recurrent_bias[None], 3, axis=-1)
+      reset, update = nn.sigmoid(r + hr), nn.sigmoid(u + hu)
+      candidate = jnp.tanh(n + reset * hn)
+      h = keep(valid, (1.0 - update) * candidate + update * h, h)
+      return h, h
+
+    valid = valid_frames(lengths, x.shape[1])
+    inputs = project(x) if self.hoist else x
+    zero = jnp.zeros((len(x), size))
+    _, ys = jax.lax.scan(step, zero, time_major(inputs, valid))
+    return zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
+
+
+class Bidirectional(nn.Module):
+  """A layer forwards and another backwards, side by side.
+
+  Attributes:
+    forward: reads from the first frame.
+    backward: reads from the last valid frame.
+  """
+
+  forward: nn.Module
+  backward: nn.Module
+
+  def __call__(
+    self, x: Frames, lengths: Int[Array, "batch"]
+  ) -> Float[Array, "batch time both"]:
+    """Concatenates both directions' outputs."""
+    ahead = self.forward(x, lengths)
+    behind = reverse(self.backward(reverse(x, lengths), lengths), lengths)
+    return jnp.concatenate([ahead, behind], axis=-1)
+
+
+class DSLSTM(nn.Module):
+  """Dual-sequence LSTM (Wang et al. 2020, equations 1-8).
+
+  Gates f, i_T, i_F and o read both sequences, the candidate of T reads x and
+  that of F reads y. The recurrence carries the raw h; the output is BN(h).
+
+  Attributes:
+    hidden: units.
+    rbn: recurrent batch normalisation of the gates: `post` (after the sigmoid,
+      the paper's), `pre` (before it, Cooijmans et al. 2016) or `none`.
+    output_bn: normalisation of the output: `per_step` (the paper's), `shared`
+      (one mean and variance for all steps) or `none`.
+    hoist: whether to project both inputs before the scan.
+    axis_name: a mapped axis that the batch is split over, if any.
+  """
+
+  hidden: int
+  rbn: str = "post"
+  output_bn: str = "per_step"
+  hoist: bool = True
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "batch time dim_x"],
+    y: Float[Array, "batch time dim_y"],
+    lengths: Int[Array, "batch"],
+    *,
+    train: bool,
+  ) -> Float[Array, "batch time hidden"]:
+    """Runs over both sequences at once.
+
+    Args:
+      x: the sequence with the better resolution in time.
+      y: the one with the better resolution in frequency, of equal lengths.
+      lengths: valid steps of both.
+      train: batch statistics if true, else the running ones.
+
+    Returns:
+      Normalised hidden states, zero past each utterance.
+    """
+    size = self.hidden
+    draw = uniform((x.shape[-1] + y.shape[-1] + size) ** -0.5)
+    # Columns: f, i_T, i_F, o, then the candidate(s) that read the input.
+    kernel_x = self.param("kernel_x", draw, (x.shape[-1], 5 * size))
+    kernel_y = self.param("kernel_y", draw, (y.shape[-1], 5 * size))
+    recurrent = self.param("recurrent", draw, (size, 6 * size))
+    bias = self.param("bias", draw, (6 * size,))
+    time = x.shape[1]
+    if self.rbn == "none":
+      scale = shift = running = store = None
+    else:
+      scale, shift, running, store = RecurrentBatchNorm(4 * size, name="rbn")(
+        time
+      )
+
+    def normalize(gates, valid, running):
+      return normalize_step(
+        gates,
+        valid,
+        running,
+        scale=scale,
+        bias=shift,
+        train=train,
+        axis_name=self.axis_name,
+      )
+
+    def step(carry, xs):
+      h, c = carry
+      in_x, in_y, valid, running = xs
+      if not self.hoist:
+        in_x, in_y = in_x @ kernel_x, in_y @ kernel_y
+      z = h @ recurrent + bias[None]
+      gates = z[:, : 4 * size] + in_x[:, : 4 * size] + in_y[:, : 4 * size]
+      if self.rbn == "pre":
+        gates, running = normalize(gates, valid, running)
+      gates = nn.sigmoid(gates)
+      if self.rbn == "post":
+        gates, running = normalize(gates, valid, running)
+      f, i_t, i_f, o = jnp.split(gates, 4, axis=-1)
+      candidate_t = jnp.tanh(z[:, 4 * size : 5 * size] + in_x[:, 4 * size :])
+      candidate_f = jnp.tanh(z[:, 5 * size :] + in_y[:, 4 * size :])
+      c_new = f * c + i_t * candidate_t + i_f * candidate_f
+      h_new = o * jnp.tanh(c_new)
+      h, c = keep(valid, h_new, h), keep(valid, c_new, c)
+      return (h, c), (h, running)
+
+    valid = valid_frames(lengths, time)
+    if self.hoist:
+      x, y = x @ kernel_x, y @ kernel_y
+    zero = jnp.zeros((len(x), size))
+    _, (ys, slots) = jax.lax.scan(
+      step, (zero, zero), (*time_major(x, y, valid), running)
+    )
+    if train and store is not None:
+      store(slots)
+    out = self._normalize_output(jnp.swapaxes(ys, 0, 1), valid, train)
+    return zero_padding(out, lengths)
+
+  def _normalize_output(
+    self,
+    h: Float[Array, "batch time hidden"],
+    valid: Bool[Array, "batch time"],
+    train: bool,
+  ) -> Float[Array, "batch time hidden"]:
+    """BN(h): per step, shared by all steps, or none."""
+    if self.output_bn == "none":
+      return h
+    if self.output_bn == "shared":
+      return BatchNorm(self.axis_name, name="output_bn")(h, valid, train=train)
+    scale, shift, running, store = RecurrentBatchNorm(
+      self.hidden, scale_init=1.0, name="output_bn"
+    )(h.shape[1])
+    # All steps are known by now: one vectorised pass instead of a scan.
+    normalize = jax.vmap(
+      lambda h, valid, running: normalize_step(
+        h,
+        valid,
+        running,
+        scale=scale,
+        bias=shift,
+        train=train,
+        axis_name=self.axis_name,
+      ),
+      in_axes=(1, 1, 0),
+      out_axes=(1, 0),
+    )
+    out, slots = normalize(h, valid, running)
+    if train:
+      store(slots)
+    return out
