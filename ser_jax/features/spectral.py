@@ -1,0 +1,117 @@
+"""Mel-spectrograms (librosa) and HTK's MFCC_E_D_A (NumPy)."""
+
+import functools
+
+import numpy as np
+import scipy.fft
+from jaxtyping import Float
+
+Samples = Float[np.ndarray, "samples"]
+
+PREEMPHASIS = 0.97
+LIFTER = 22
+MEL_BANDS = 26
+CEPSTRA = 12
+DELTA_WINDOW = 2
+
+
+def log_mel(
+  samples: Samples, rate: int, *, n_fft: int, n_mels: int, floor: float
+) -> Float[np.ndarray, "time mel"]:
+  """A mel-spectrogram in decibels, hop half a window.
+
+  Args:
+    samples: one channel.
+    rate: in Hz.
+    n_fft: window and transform length in samples (Hann).
+    n_mels: bands from 0 Hz to half the rate (librosa's Slaney scale).
+    floor: the least power; digital silence has no logarithm.
+
+  Returns:
+    10 log10 of the power, frames centred on multiples of the hop.
+  """
+  import librosa
+
+  power = np.square(
+    np.abs(librosa.stft(samples, n_fft=n_fft, hop_length=n_fft // 2))
+  )
+  mel = _mel_filters(rate, n_fft, n_mels) @ power
+  return (10.0 * np.log10(np.maximum(mel, floor))).T.astype(np.float32)
+
+
+@functools.cache
+def _mel_filters(rate: int, n_fft: int, n_mels: int):
+  import warnings
+
+  import librosa
+
+  with warnings.catch_warnings():
+    # Narrow windows leave low bands without a bin; they stay at the floor.
+    warnings.filterwarnings("ignore", message="Empty filters")
+    return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels)
+
+
+def _frames(samples: Samples, size: int, hop: int):
+  """Whole frames only, `[frames, size]`, without a copy."""
+  windows = np.lib.stride_tricks.sliding_window_view(samples, size)
+  return windows[::hop]
+
+
+@functools.cache
+def _htk_filters(
+  rate: int, n_fft: int, bands: int
+) -> Float[np.ndarray, "bins bands"]:
+  """HTK's triangular filters on the mel scale, 0 Hz to half the rate."""
+
+  def mel(hertz):
+    return 1127.0 * np.log1p(hertz / 700.0)
+
+  centres = np.linspace(0.0, mel(rate / 2), bands + 2)
+  bins = mel(np.arange(n_fft // 2 + 1) * rate / n_fft)[:, None]
+  rising = (bins - centres[:-2]) / np.diff(centres)[:-1]
+  falling = (centres[2:] - bins) / np.diff(centres)[1:]
+  return np.maximum(np.minimum(rising, falling), 0.0)
+
+
+def delta(x: Float[np.ndarray, "time dim"]) -> Float[np.ndarray, "time dim"]:
+  """HTK's regression over a window of 2, edges repeated."""
+  width = DELTA_WINDOW
+  padded = np.pad(x, ((width, width), (0, 0)), mode="edge")
+  time = len(x)
+  total = sum(
+    n * (padded[width + n :][:time] - padded[width - n :][:time])
+    for n in range(1, width + 1)
+  )
+  return total / (2.0 * sum(n * n for n in range(1, width + 1)))
+
+
+def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
+  """HTK's MFCC_E_D_A: 12 cepstra and log-energy, deltas, accelerations.
+
+  25 ms Hamming windows every 10 ms, pre-emphasis .97 within the frame, 26 mel
+  bands on the power spectrum, lifter 22; the log-energy is that of the
+  windowed, pre-emphasised frame, on 16-bit sample values.
+
+  Args:
+    samples: one channel in [-1, 1], of at least 25 ms.
+    rate: in Hz.
+
+  Returns:
+    39 features a frame (Young et al., The HTK Book, chapter 5).
+  """
+  size, hop = round(0.025 * rate), round(0.010 * rate)
+  n_fft = 1 << (size - 1).bit_length()
+  frames = _frames(samples.astype(np.float64) * 32767.0, size, hop)
+  emphasised = np.empty_like(frames)
+  emphasised[:, 1:] = frames[:, 1:] - PREEMPHASIS * frames[:, :-1]
+  emphasised[:, 0] = (1.0 - PREEMPHASIS) * frames[:, 0]
+  emphasised *= np.hamming(size)
+  energy = np.log(np.maximum(np.square(emphasised).sum(axis=1), 1.0))
+  power = np.square(np.abs(np.fft.rfft(emphasised, n_fft)))
+  bands = np.log(np.maximum(power @ _htk_filters(rate, n_fft, MEL_BANDS), 1.0))
+  cepstra = scipy.fft.dct(bands, type=2, axis=1, norm="ortho")
+  order = np.arange(1, CEPSTRA + 1)
+  lifter = 1.0 + LIFTER / 2 * np.sin(np.pi * order / LIFTER)
+  static = np.column_stack([cepstra[:, 1 : CEPSTRA + 1] * lifter, energy])
+  first = delta(static)
+  return np.column_stack([static, first, delta(first)]).astype(np.float32)
