@@ -1,0 +1,144 @@
+"""Figures of a report (matplotlib, drawn without a screen)."""
+
+import os
+import pathlib
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+# Okabe and Ito's colours: told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+STYLE = {
+  "figure.dpi": 150,
+  "figure.facecolor": "white",
+  "font.size": 10,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.titleweight": "bold",
+  "axes.titlelocation": "left",
+}
+
+
+def draw(folder: pathlib.Path, found: dict, history: list[dict]) -> list[str]:
+  """Draws every figure of a report.
+
+  Args:
+    folder: `--workdir`; figures go to `figures/` in it.
+    found: the report's data.
+    history: lines of the training log.
+
+  Returns:
+    Paths relative to the folder.
+  """
+  (folder / "figures").mkdir(exist_ok=True)
+  drawn = {"confusion": _confusion(found), "runs": _runs(found)}
+  if history:
+    drawn["learning_curves"] = _curves(history)
+  paths = []
+  for name, figure in drawn.items():
+    path = f"figures/{name}.png"
+    temporary = folder / f"{path}.partial"
+    figure.savefig(temporary, format="png", bbox_inches="tight")
+    os.replace(temporary, folder / path)
+    plt.close(figure)
+    paths.append(path)
+  return paths
+
+
+@matplotlib.rc_context(STYLE)
+def _confusion(found: dict):
+  """Counts, coloured by the share of each true class."""
+  counts = np.array(found["confusion"])
+  share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  names = list(found["per_class"])
+  size = 1.6 + 0.75 * len(names)
+  figure, axes = plt.subplots(figsize=(size + 1.2, size))
+  image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+  for (row, column), value in np.ndenumerate(share):
+    axes.text(
+      column,
+      row,
+      f"{100 * value:.0f} %\n{counts[row, column]}",
+      ha="center",
+      va="center",
+      fontsize=9,
+      color="white" if value > 0.55 else "black",
+    )
+  axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+  axes.set_yticks(range(len(names)), names)
+  axes.set_xlabel("predicted")
+  axes.set_ylabel("true")
+  axes.spines[:].set_visible(False)
+  axes.set_title(f"Confusion, {found['corpus']}, all runs pooled")
+  figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+  return figure
+
+
+@matplotlib.rc_context(STYLE)
+def _runs(found: dict):
+  """UAR of every run by fold, with the mean and chance."""
+  folds = list(dict.fromkeys(run["fold"] for run in found["runs"]))
+  summary = found["summary"]["uar"]
+  figure, axes = plt.subplots(figsize=(2.5 + 0.7 * len(folds), 3.6))
+  for run in found["runs"]:
+    axes.plot(folds.index(run["fold"]), 100 * run["uar"], "o", color=BLUE,
+              alpha=0.75)  # fmt: skip
+  low, high = (100 * value for value in summary["ci95"])
+  axes.axhspan(low, high, color=BLUE, alpha=0.12, label="pooled, 95 %")
+  axes.axhline(100 * summary["mean"], color=BLUE, label="mean of runs")
+  axes.axhline(100 * found["baseline"]["chance_uar"], color=GREY,
+               linestyle="--", label="chance")  # fmt: skip
+  axes.set_xticks(range(len(folds)), folds, rotation=30, ha="right")
+  axes.set_xlim(-0.6, len(folds) - 0.4)
+  axes.set_ylim(0, 100)
+  axes.set_ylabel("UAR on test speakers (%)")
+  axes.set_title("Every fold and seed")
+  axes.legend(frameon=False, fontsize=8, loc="upper left",
+              bbox_to_anchor=(1.0, 1.0))  # fmt: skip
+  return figure
+
+
+@matplotlib.rc_context(STYLE)
+def _curves(history: list[dict]):
+  """Loss and validation UAR over epochs: runs thin, their mean bold."""
+  figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+  runs = {}
+  for line in history:
+    runs.setdefault((line["fold"], line["seed"]), []).append(line)
+  _lines(left, runs, "train", "loss", BLUE, "training")
+  _lines(left, runs, "validation", "loss", ORANGE, "validation")
+  left.set_ylim(bottom=0)
+  left.set_ylabel("cross-entropy (nats)")
+  left.set_title("Loss")
+  _lines(right, runs, "validation", "uar", ORANGE, "validation", 100)
+  for lines in runs.values():
+    best = [line for line in lines if line["best"]]
+    if best:
+      right.plot(best[-1]["epoch"] + 1, 100 * best[-1]["validation"]["uar"],
+                 "o", color=GREEN, markersize=5, zorder=3)  # fmt: skip
+  right.plot([], [], "o", color=GREEN, markersize=5, label="epoch kept")
+  right.set_ylim(0, 100)
+  right.set_ylabel("UAR (%)")
+  right.set_title("Validation speakers")
+  for axes in (left, right):
+    axes.set_xlabel("epoch")
+    axes.legend(frameon=False, fontsize=8)
+  figure.tight_layout()
+  return figure
+
+
+def _lines(axes, runs, part, metric, color, label, factor=1.0):
+  """One thin line a run, and the mean of those that reach each epoch."""
+  by_epoch = {}
+  for lines in runs.values():
+    epochs = [line["epoch"] + 1 for line in lines]
+    values = [factor * line[part][metric] for line in lines]
+    axes.plot(epochs, values, color=color, alpha=0.25, linewidth=0.8)
+    for epoch, value in zip(epochs, values, strict=True):
+      by_epoch.setdefault(epoch, []).append(value)
+  epochs = sorted(by_epoch)
+  means = [np.mean(by_epoch[epoch]) for epoch in epochs]
+  axes.plot(epochs, means, color=color, linewidth=2, label=label)

@@ -1,0 +1,195 @@
+"""A report's data -> Markdown for people, and the lines for the console."""
+
+import pathlib
+
+
+def percent(value: float) -> str:
+  """0.7345 -> 73.4."""
+  return f"{100 * value:.1f}"
+
+
+def _measured(summary: dict) -> str:
+  return f"{percent(summary['mean'])} ± {percent(summary['std'])}"
+
+
+def _interval(summary: dict) -> str:
+  low, high = summary["ci95"]
+  return f"{percent(low)}–{percent(high)}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+  """A Markdown table, the first column left, the others right."""
+  marks = [":--", *["--:"] * (len(header) - 1)]
+  return "\n".join(
+    "| " + " | ".join(map(str, row)) + " |" for row in (header, marks, *rows)
+  )
+
+
+def _headline(found: dict) -> str:
+  """The table of what was measured, beside the paper's figures."""
+  summary, paper = found["summary"], found["paper"]
+  rows = [
+    [
+      f"this run ({found['corpus']})",
+      _measured(summary["uar"]),
+      percent(summary["uar"]["pooled"]),
+      _interval(summary["uar"]),
+      _measured(summary["wa"]),
+      percent(summary["wa"]["pooled"]),
+    ]
+  ]
+  if "last_epoch" in found:
+    last = found["last_epoch"]
+    rows.append(
+      [
+        "same, last epoch instead of best validation",
+        _measured(last["uar"]),
+        percent(last["uar"]["pooled"]),
+        _interval(last["uar"]),
+        _measured(last["wa"]),
+        percent(last["wa"]["pooled"]),
+      ]
+    )
+  rows.append(
+    [
+      "majority class",
+      percent(found["baseline"]["chance_uar"]),
+      *["", "", percent(found["baseline"]["majority_wa"]), ""],
+    ]
+  )
+  if paper:
+    rows.append(
+      [
+        f"paper: {paper['source']} ({paper['corpus']}, {paper['protocol']})",
+        f"{paper['uar']} ± {paper['uar_std']}",
+        *["", ""],
+        f"{paper['wa']} ± {paper['wa_std']}",
+        "",
+      ]
+    )
+  header = ["", "UAR %", "pooled", "95 % interval", "WA %", "pooled"]
+  return table(header, rows)
+
+
+def _runs(found: dict) -> str:
+  rows = [
+    [
+      run["fold"],
+      run["seed"],
+      percent(run["uar"]),
+      percent(run["wa"]),
+      run["support"],
+      f"{run['best_epoch']} / {run['epochs']}",
+      f"{run['seconds']:.0f}",
+    ]
+    for run in found["runs"]
+  ]
+  header = ["fold", "seed", "UAR %", "WA %", "n", "best epoch", "s"]
+  return table(header, rows)
+
+
+def _classes(found: dict) -> str:
+  rows = [
+    [name, *[percent(row[k]) for k in ("precision", "recall", "f1")],
+     row["support"]]
+    for name, row in found["per_class"].items()
+  ]  # fmt: skip
+  return table(["class", "precision", "recall", "F1", "support"], rows)
+
+
+def _confusion(found: dict) -> str:
+  names = list(found["per_class"])
+  rows = [
+    [f"**{name}**", *row]
+    for name, row in zip(names, found["confusion"], strict=True)
+  ]
+  return table(["true \\ predicted", *names], rows)
+
+
+def _title(found: dict) -> str:
+  title = f"{found['system']} ({found['variant']}) on {found['corpus']}"
+  if not found["speaker_independent"]:
+    title += " — SPEAKER-DEPENDENT"
+  if found["transductive"]:
+    title += " — TRANSDUCTIVE"
+  return title
+
+
+def render(found: dict) -> str:
+  """The report as Markdown.
+
+  Args:
+    found: the content of `report.json`.
+
+  Returns:
+    The text; figures are linked by relative paths.
+  """
+  protocol = found["protocol"]
+  warnings = "".join(f"> **Note.** {w}\n>\n" for w in found["warnings"])
+  figures = "\n\n".join(
+    f"![{pathlib.Path(path).stem.replace('_', ' ')}]({path})"
+    for path in found["figures"]
+  )
+  return f"""# {_title(found)}
+
+{_headline(found)}
+
+{found["folds"]} folds × {found["seeds"]} seeds, {found["speakers"]} test
+speakers, {found["parameters"]:,} parameters. Protocol `{protocol["name"]}`:
+{" ".join(protocol["notes"])}
+Mean ± standard deviation (ddof 1) over runs; pooled: all test utterances
+together; interval: bootstrap over speakers. The weights tested are those of
+each run's best validation epoch.
+
+{warnings}
+{figures}
+
+## Runs
+
+{_runs(found)}
+
+## Classes (all runs pooled)
+
+{_classes(found)}
+
+{_confusion(found)}
+
+## Again
+
+```
+{found["command"]}
+```
+"""
+
+
+def console(found: dict, folder: pathlib.Path) -> str:
+  """What the command line ends with.
+
+  Args:
+    found: the content of `report.json`.
+    folder: `--workdir`.
+
+  Returns:
+    A few lines: table, warnings, where to look.
+  """
+  lines = ["", _title(found), ""]
+  for run in found["runs"]:
+    lines.append(
+      f"  {run['fold']:<12} seed {run['seed']}   UAR {percent(run['uar']):>5}"
+      f"   WA {percent(run['wa']):>5}   n {run['support']}"
+    )
+  for name, label in (("uar", "UAR"), ("wa", "WA")):
+    summary = found["summary"][name]
+    chance = {
+      "uar": ("chance", found["baseline"]["chance_uar"]),
+      "wa": ("majority", found["baseline"]["majority_wa"]),
+    }[name]
+    lines.append(
+      f"  {label:<4}{_measured(summary)} %   pooled "
+      f"{percent(summary['pooled'])}   95 % {_interval(summary)}   "
+      f"({chance[0]} {percent(chance[1])})"
+    )
+  lines += [f"  note: {warning}" for warning in found["warnings"]]
+  lines += ["", f"  {folder / 'report.md'}"]
+  lines += [f"  {folder / path}" for path in found["figures"]]
+  return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""Predictions on disk -> report.json, report.md and figures; no device needed.
+
+    predictions.npz + metrics.jsonl + report_info.json -> report
+
+`write_report` stores what it is told, `rebuild` starts from the folder alone.
+"""
+
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from ser_jax.errors import UserError
+from ser_jax.evaluation import metrics, statistics
+
+TINY = 10  # test utterances of a class under which a fold's recall is noise
+
+
+def write_report(folder: pathlib.Path, info: dict) -> dict:
+  """Saves what the report must know, and builds it.
+
+  Args:
+    folder: `--workdir`, with predictions and metrics.
+    info: system, variant, corpus, classes, protocol, paper, command, ...
+
+  Returns:
+    The report, with the Markdown under `text`.
+
+  Raises:
+    UserError: predictions are missing, damaged or not finite.
+  """
+  _write(folder / "report_info.json", json.dumps(info, indent=2))
+  return rebuild(folder)
+
+
+def rebuild(folder: pathlib.Path) -> dict:
+  """Builds the report from what a workdir holds.
+
+  Raises:
+    UserError: predictions are missing, damaged or not finite.
+  """
+  from ser_jax.evaluation import figures, markdown  # matplotlib: only here
+
+  info = json.loads((folder / "report_info.json").read_text())
+  history = _read_history(folder / "metrics.jsonl")
+  found = summarize(_read(folder / "predictions.npz"), info, history)
+  last = folder / "predictions_last.npz"
+  if last.exists():
+    found["last_epoch"] = summarize(_read(last), info, history)["summary"]
+  found["figures"] = figures.draw(folder, found, history)
+  _write(folder / "report.json", json.dumps(found, indent=2))
+  text = markdown.render(found)
+  _write(folder / "report.md", text)
+  return found | {"text": markdown.console(found, folder)}
+
+
+def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
+  """Everything but the figures, as plain data.
+
+  Args:
+    predictions: arrays of `predictions.npz`.
+    info: see `write_report`.
+    history: lines of `metrics.jsonl`.
+
+  Returns:
+    The content of `report.json`.
+  """
+  classes = len(predictions["classes"])
+  metrics.check_scores(predictions["scores"], predictions["utterance"])
+  predicted = predictions["scores"].argmax(axis=1)
+
+  def confusion(where):
+    return metrics.confusion_matrix(
+      predictions["target"][where], predicted[where], classes
+    )
+
+  runs, confusions = [], []
+  pairs = sorted(set(zip(predictions["fold"].tolist(),
+                         predictions["seed"].tolist(), strict=True)))  # fmt: skip
+  for fold, seed in pairs:
+    where = (predictions["fold"] == fold) & (predictions["seed"] == seed)
+    counts = confusion(where)
+    confusions.append(counts)
+    runs.append(_run(fold, seed, counts, predictions["classes"], history))
+  speakers = np.unique(predictions["speaker"])
+  by_speaker = np.stack(
+    [confusion(predictions["speaker"] == s) for s in speakers]
+  )
+  total = by_speaker.sum(axis=0)
+  summary = {
+    name: {
+      **statistics.mean_and_std(np.array([run[name] for run in runs])),
+      "pooled": float(metric(total)),
+      "ci95": list(statistics.speaker_bootstrap(by_speaker, metric)),
+    }
+    for name, metric in (("wa", metrics.wa), ("uar", metrics.uar))
+  }
+  found = {
+    **info,
+    "speaker_independent": info["protocol"]["speaker_independent"],
+    "runs": runs,
+    "summary": summary,
+    "seeds": len({seed for _, seed in pairs}),
+    "folds": len({fold for fold, _ in pairs}),
+    "speakers": len(speakers),
+    "per_class": dict(
+      zip(
+        predictions["classes"].tolist(), metrics.per_class(total), strict=True
+      )
+    ),
+    "confusion": total.tolist(),
+    "baseline": {
+      "majority_wa": float(total.sum(axis=1).max() / total.sum()),
+      "chance_uar": 1.0 / classes,
+    },
+  }
+  return found | {"warnings": _warnings(found)}
+
+
+def _run(fold, seed, counts, classes, history) -> dict:
+  """One row of the table of runs."""
+  lines = [x for x in history if (x["fold"], x["seed"]) == (fold, seed)]
+  best = [x["epoch"] + 1 for x in lines if x["best"]]
+  return {
+    "fold": fold,
+    "seed": seed,
+    "wa": float(metrics.wa(counts)),
+    "uar": float(metrics.uar(counts)),
+    "support": int(counts.sum()),
+    "absent_classes": classes[counts.sum(axis=1) == 0].tolist(),
+    "smallest_class": int(counts.sum(axis=1).min()),
+    "best_epoch": best[-1] if best else None,
+    "epochs": max((x["epoch"] + 1 for x in lines), default=None),
+    "seconds": round(sum(x["seconds"] for x in lines), 1),
+  }
+
+
+def _warnings(found: dict) -> list[str]:
+  """What a reader must know before quoting a number."""
+  warnings = []
+  if not found["speaker_independent"]:
+    warnings.append(
+      "SPEAKER-DEPENDENT: the same speakers are in training and test."
+    )
+  if found["transductive"]:
+    warnings.append("TRANSDUCTIVE: test speakers' statistics were used.")
+  if len(found["runs"]) < found["expected_runs"]:
+    warnings.append(
+      f"INCOMPLETE: {len(found['runs'])} of {found['expected_runs']} runs."
+    )
+  for run in found["runs"]:
+    if run["absent_classes"]:
+      warnings.append(
+        f"Fold {run['fold']} has no test utterance of "
+        f"{', '.join(run['absent_classes'])}; its UAR averages the others."
+      )
+  small = sorted(
+    {
+      run["fold"]
+      for run in found["runs"]
+      if run["smallest_class"] < TINY and not run["absent_classes"]
+    }
+  )
+  if small:
+    warnings.append(
+      f"Fewer than {TINY} test utterances of some class in "
+      f"{', '.join(small)}: single folds are noisy, quote the pooled figure."
+    )
+  return list(dict.fromkeys(warnings))
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Arrays of a predictions file."""
+  try:
+    with np.load(path) as stored:
+      return dict(stored)
+  except FileNotFoundError as error:
+    raise UserError(
+      f"{path} does not exist: finish the runs with --mode=train."
+    ) from error
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise UserError(
+      f"{path} is damaged ({error}): delete it and the folder runs/ beside it, "
+      "then use --mode=evaluate to predict again from the checkpoints."
+    ) from error
+
+
+def _read_history(path: pathlib.Path) -> list[dict]:
+  """Lines of the training log; none if there is no log."""
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  """Replaces a file in one move."""
+  temporary = path.with_name(f".{path.name}.partial")
+  temporary.write_text(text)
+  os.replace(temporary, path)

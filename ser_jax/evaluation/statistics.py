@@ -1,0 +1,89 @@
+"""Intervals and paired tests over speakers, folds and seeds.
+
+Utterances of one speaker are not independent: intervals resample speakers.
+Folds and seeds give means and standard deviations (ddof 1).
+"""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float, Int
+
+RESAMPLES = 2000
+
+
+def mean_and_std(values: Float[np.ndarray, "runs"]) -> dict[str, float]:
+  """Mean and sample standard deviation (ddof 1; 0 for a single run)."""
+  std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+  return {"mean": float(np.mean(values)), "std": std}
+
+
+def speaker_bootstrap(
+  confusions: Int[np.ndarray, "speakers classes classes"],
+  metric: Callable[[np.ndarray], np.ndarray],
+  *,
+  seed: int = 0,
+  resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+  """A 95 % interval of a pooled metric, speakers drawn with replacement.
+
+  Args:
+    confusions: counts of each speaker (all seeds together).
+    metric: confusion matrices `[..., classes, classes]` to values.
+    seed: of the draws.
+    resamples: draws.
+
+  Returns:
+    The 2.5 and 97.5 percentiles.
+  """
+  speakers = len(confusions)
+  draws = np.random.default_rng(seed).multinomial(
+    speakers, np.full(speakers, 1 / speakers), size=resamples
+  )
+  pooled = np.einsum("rs,sij->rij", draws, confusions)
+  low, high = np.percentile(metric(pooled), [2.5, 97.5])
+  return float(low), float(high)
+
+
+def paired_t_test(
+  ours: Float[np.ndarray, "runs"], theirs: Float[np.ndarray, "runs"]
+) -> float:
+  """Two-sided p-value of a paired t-test over folds x seeds."""
+  if np.allclose(ours, theirs):
+    return 1.0
+  return float(scipy.stats.ttest_rel(ours, theirs).pvalue)
+
+
+def paired_permutation(
+  ours: Float[np.ndarray, "runs"],
+  theirs: Float[np.ndarray, "runs"],
+  *,
+  seed: int = 0,
+  resamples: int = 20000,
+) -> float:
+  """Two-sided p-value of a sign-flipping test of the mean difference.
+
+  Exact up to 14 pairs, by draws beyond.
+  """
+  difference = np.asarray(ours, np.float64) - theirs
+  count = len(difference)
+  if count <= 14:
+    signs = np.array(list(itertools.product((-1, 1), repeat=count)))
+  else:
+    signs = np.random.default_rng(seed).choice((-1, 1), (resamples, count))
+    signs = np.vstack([np.ones(count), signs])
+  means = np.abs(signs @ difference)
+  return float(np.mean(means >= np.abs(difference.sum()) - 1e-12))
+
+
+def holm(p_values: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
+  """Holm's correction for several tests (Holm 1979)."""
+  p_values = np.asarray(p_values, np.float64)
+  order = np.argsort(p_values)
+  factors = len(p_values) - np.arange(len(p_values))
+  stepped = np.maximum.accumulate(p_values[order] * factors)
+  corrected = np.empty_like(stepped)
+  corrected[order] = np.minimum(stepped, 1.0)
+  return corrected
