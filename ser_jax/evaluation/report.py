@@ -76,14 +76,18 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
       predictions["target"][where], predicted[where], classes
     )
 
-  runs, confusions = [], []
-  pairs = sorted(set(zip(predictions["fold"].tolist(),
-                         predictions["seed"].tolist(), strict=True)))  # fmt: skip
-  for fold, seed in pairs:
-    where = (predictions["fold"] == fold) & (predictions["seed"] == seed)
-    counts = confusion(where)
-    confusions.append(counts)
-    runs.append(_run(fold, seed, counts, predictions["classes"], history))
+  folds, seeds = predictions["fold"], predictions["seed"]
+  pairs = sorted(set(zip(folds.tolist(), seeds.tolist(), strict=True)))
+  runs = [
+    _run(
+      fold,
+      seed,
+      confusion((folds == fold) & (seeds == seed)),
+      predictions["classes"],
+      history,
+    )
+    for fold, seed in pairs
+  ]
   speakers = np.unique(predictions["speaker"])
   by_speaker = np.stack(
     [confusion(predictions["speaker"] == s) for s in speakers]
