@@ -1,6 +1,7 @@
 """Audio file -> checked mono samples; every complaint names the file."""
 
 import os
+import struct
 
 import numpy as np
 from jaxtyping import Float
@@ -8,6 +9,10 @@ from jaxtyping import Float
 from ser_jax.errors import UserError
 
 Samples = Float[np.ndarray, "samples"]
+
+# Decoders of lossy formats overshoot 1 a little; integers kept as floats do so
+# by far.
+LOUDEST = 2.0
 
 
 def load(path: str | os.PathLike) -> tuple[Samples, int]:
@@ -23,8 +28,8 @@ def load(path: str | os.PathLike) -> tuple[Samples, int]:
     Samples in [-1, 1] and the rate in Hz.
 
   Raises:
-    UserError: a file that is missing, truncated, empty, silent, not finite or
-      has different channels.
+    UserError: a file that is missing, truncated, empty, silent, not finite,
+      out of range or has different channels.
   """
   import soundfile
 
@@ -37,17 +42,44 @@ def load(path: str | os.PathLike) -> tuple[Samples, int]:
       f"{path} cannot be read as audio ({error}): copy the file again from the "
       "corpus, or leave it out."
     ) from error
-  if len(samples) < expected:
-    raise UserError(
-      f"{path} is truncated: its header promises {expected} samples, it has "
-      f"{len(samples)}. Copy the file again from the corpus."
-    )
+  _require_whole(path, len(samples), expected)
+  check(samples.ravel(), source=str(path))
   if (samples != samples[:, :1]).any():
     raise UserError(
       f"{path} has {samples.shape[1]} different channels; utterances are mono: "
       "choose a channel, for example with `sox IN OUT remix 1`."
     )
-  return check(samples[:, 0], source=str(path)), rate
+  return np.ascontiguousarray(samples[:, 0]), rate
+
+
+def _require_whole(path: str | os.PathLike, found: int, expected: int) -> None:
+  """Refuses files shorter than their header says.
+
+  libsndfile takes the rest of a truncated WAV file for the whole of it, so
+  its data chunk is compared with the file's size.
+  """
+  if found < expected:
+    raise UserError(
+      f"{path} is truncated: its header promises {expected} samples, it has "
+      f"{found}. Copy the file again from the corpus."
+    )
+  size = os.path.getsize(path)
+  with open(path, "rb") as file:
+    start = file.read(12)
+    if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+      return
+    while len(header := file.read(8)) == 8:
+      name, length = struct.unpack("<4sI", header)
+      if name == b"data":
+        present = size - file.tell()
+        # Written to a pipe, a header cannot know the length and says so.
+        if present < length < 0xFFFFFF00:
+          raise UserError(
+            f"{path} is truncated: its header promises {length} bytes of "
+            f"audio, it has {present}. Copy the file again from the corpus."
+          )
+        return
+      file.seek(length + length % 2, os.SEEK_CUR)
 
 
 def check(samples: Samples, *, source: str) -> Samples:
@@ -61,7 +93,8 @@ def check(samples: Samples, *, source: str) -> Samples:
     The samples.
 
   Raises:
-    UserError: no samples, digital silence, NaN or infinity.
+    UserError: no samples, digital silence, NaN, infinity, or values that can
+      only be integers that nobody scaled.
   """
   if not len(samples):
     raise UserError(f"{source} is empty: it has no samples. Leave it out.")
@@ -75,10 +108,18 @@ def check(samples: Samples, *, source: str) -> Samples:
       f"{source} is silent: every sample is 0. Leave it out, or record it "
       "again."
     )
+  peak = np.abs(samples).max()
+  if peak > LOUDEST:
+    raise UserError(
+      f"{source} reaches {peak:g}, but samples must lie in [-1, 1]: divide "
+      "16-bit values by 32768."
+    )
   return samples
 
 
-def resample(samples: Samples, rate: int, wanted: int) -> Samples:
+def resample(
+  samples: Samples, rate: int, wanted: int
+) -> Float[np.ndarray, "resampled"]:
   """Changes the sampling rate (soxr, high quality); a no-op if it is right.
 
   Args:
