@@ -1,0 +1,334 @@
+"""A shard folder -> metadata, a table of utterances, records by index.
+
+The folder is TFDS' array_record layout as `data_prep` writes it; it is read
+with array_record and NumPy alone, and records parse with twenty lines of our
+own, so that training imports neither TensorFlow nor TFDS.
+"""
+
+import bisect
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from ser_jax.errors import UserError
+
+FORMAT = 1
+SPLIT = "utterances"
+# A record is read when it is asked for; nothing is read ahead.
+READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """What is known of every utterance, in the order of the records.
+
+  Attributes:
+    corpus: its name.
+    ids: unique names.
+    speakers: unique within the corpus.
+    sessions: recording sessions (the speaker, where there are none).
+    genders: female, male or empty.
+    emotions: English words.
+    digests: SHA-256 of the audio files; equal for identical recordings.
+    attributes: valence, activation and dominance; NaN where unknown.
+    duration: of the raw recording, in seconds.
+    frames: of each input; 1 for functionals.
+  """
+
+  corpus: str
+  ids: Shaped[np.ndarray, "utterances"]
+  speakers: Shaped[np.ndarray, "utterances"]
+  sessions: Shaped[np.ndarray, "utterances"]
+  genders: Shaped[np.ndarray, "utterances"]
+  emotions: Shaped[np.ndarray, "utterances"]
+  digests: Shaped[np.ndarray, "utterances"]
+  attributes: Float[np.ndarray, "utterances 3"]
+  duration: Float[np.ndarray, "utterances"]
+  frames: dict[str, Int[np.ndarray, "utterances"]]
+
+
+class Shards:
+  """A feature set of a corpus, opened for random access.
+
+  Threads may share one; a pickled copy opens its own files.
+
+  Attributes:
+    path: the folder.
+    metadata: as written: corpus, features, recipe, inputs, provenance.
+    table: what is known of every utterance.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    metadata: dict,
+    table: Table,
+    files: list[pathlib.Path],
+    lengths: list[int],
+  ):
+    """Keeps what `open_shards` found.
+
+    Args:
+      path: the folder.
+      metadata: of the folder.
+      table: of the utterances.
+      files: array_record files, in order.
+      lengths: records in each file.
+    """
+    self.path = path
+    self.metadata = metadata
+    self.table = table
+    self._files = files
+    self._ends = list(itertools.accumulate(lengths))
+    self._readers = [None] * len(files)
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return self._ends[-1]
+
+  def __getstate__(self) -> dict:
+    state = self.__dict__.copy()
+    del state["_lock"]
+    state["_readers"] = [None] * len(self._files)
+    return state
+
+  def __setstate__(self, state: dict):
+    self.__dict__.update(state)
+    self._lock = threading.Lock()
+
+  def read(self, index: int) -> dict[str, Float[np.ndarray, "..."]]:
+    """Reads one utterance.
+
+    Args:
+      index: its position in the table.
+
+    Returns:
+      Every input, `[time, dim]` or `[dim]`, and `contour` `[frames, 2]` where
+      the utterance has one.
+
+    Raises:
+      IndexError: no such utterance.
+      UserError: the record is damaged.
+    """
+    if not 0 <= index < len(self):
+      raise IndexError(f"utterance {index} of {len(self)} in {self.path}")
+    number = bisect.bisect_right(self._ends, index)
+    position = index - (self._ends[number - 1] if number else 0)
+    file = self._files[number]
+    try:
+      record = self._reader(number).read([position])[0]
+      fields = parse_example(record)
+    except (RuntimeError, ValueError, IndexError) as error:
+      raise _damaged(file, f"record {position} cannot be read: {error}") from (
+        error
+      )
+    name = bytes(fields["id"]).decode()
+    if name != self.table.ids[index]:
+      raise _damaged(
+        file,
+        f"record {position} is {name}, metadata.json expects "
+        f"{self.table.ids[index]}",
+      )
+    values = {
+      name: _array(
+        fields[name], None if spec["frame_rate"] is None else spec["dim"]
+      )
+      for name, spec in self.metadata["inputs"].items()
+    }
+    if fields.get("contour"):
+      values["contour"] = _array(fields["contour"], 2)
+    return values
+
+  def _reader(self, number: int):
+    if self._readers[number] is None:
+      with self._lock:
+        if self._readers[number] is None:
+          self._readers[number] = _open(self._files[number])
+    return self._readers[number]
+
+
+def open_shards(path: str | pathlib.Path) -> Shards:
+  """Opens a folder of shards and checks that it is whole.
+
+  Args:
+    path: the folder that `python -m data_prep.build --out` wrote.
+
+  Returns:
+    The shards; records are read as they are asked for.
+
+  Raises:
+    UserError: no such folder, an unfinished one, or damaged files.
+  """
+  path = pathlib.Path(path)
+  metadata, lengths = _load_metadata(path)
+  total = len(lengths)
+  files = [
+    path / f"shards-{SPLIT}.array_record-{number:05d}-of-{total:05d}"
+    for number in range(total)
+  ]
+  for file, length in zip(files, lengths, strict=True):
+    if not file.is_file():
+      raise _damaged(file, "the file is missing")
+    reader = _open(file)
+    if reader.num_records() != length:
+      raise _damaged(file, f"{reader.num_records()} records, expected {length}")
+  table = _table(path, metadata)
+  if len(table.ids) != sum(lengths):
+    raise _damaged(
+      path / "metadata.json",
+      f"it lists {len(table.ids)} utterances for {sum(lengths)} records",
+    )
+  return Shards(path, metadata, table, files, lengths)
+
+
+def parse_example(record: bytes) -> dict[str, memoryview]:
+  """Parses a `tf.train.Example` of which every feature is one byte string.
+
+  The wire format: Example {1: Features {1: map entries {1: name, 2: Feature
+  {1: BytesList {1: value}}}}}, every field length-delimited
+  (https://protobuf.dev/programming-guides/encoding/).
+
+  Args:
+    record: the serialised message.
+
+  Returns:
+    The bytes of each feature, by name; empty for an empty list.
+
+  Raises:
+    ValueError: not such a message.
+  """
+  fields = {}
+  for _, features in _messages(memoryview(record)):
+    for _, entry in _messages(features):
+      pair = dict(_messages(entry))
+      value = pair.get(2, b"")
+      for _ in ("feature", "bytes list"):
+        value = dict(_messages(value)).get(1, b"")
+      fields[bytes(pair[1]).decode()] = value
+  return fields
+
+
+def _messages(buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
+  """The number and bytes of every length-delimited field of a message."""
+  position = 0
+  while position < len(buffer):
+    tag, position = _varint(buffer, position)
+    if tag & 7 != 2:
+      raise ValueError(f"wire type {tag & 7} where 2 is expected")
+    size, position = _varint(buffer, position)
+    if position + size > len(buffer):
+      raise ValueError("a field runs past the end")
+    yield tag >> 3, buffer[position : position + size]
+    position += size
+
+
+def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
+  """A base-128 integer, and where the next field begins."""
+  value = shift = 0
+  while True:
+    byte = buffer[position]
+    position += 1
+    value |= (byte & 0x7F) << shift
+    if byte < 0x80:
+      return value, position
+    shift += 7
+
+
+def _array(
+  data: memoryview | bytes, dim: int | None
+) -> Float[np.ndarray, "..."]:
+  """Float32 values; copied, for a record's bytes are not aligned."""
+  values = np.frombuffer(data, "<f4").astype(np.float32)
+  return values if dim is None else values.reshape(-1, dim)
+
+
+def _open(file: pathlib.Path):
+  try:
+    from array_record.python import array_record_module
+  except ImportError as error:
+    raise UserError(
+      f"{file} needs the array_record package to be read, which is not "
+      "installed: pip install array_record."
+    ) from error
+  reader = array_record_module.ArrayRecordReader(str(file), READER_OPTIONS)
+  if not reader.ok():
+    raise _damaged(file, "it is truncated or not an array_record file")
+  return reader
+
+
+def _damaged(file: pathlib.Path, found: str) -> UserError:
+  return UserError(
+    f"the shards' file {file} is damaged: {found}. Build the shards again "
+    "(python -m data_prep.build ... --overwrite) or copy them again."
+  )
+
+
+def _load_metadata(path: pathlib.Path) -> tuple[dict, list[int]]:
+  """The metadata, and the number of records in each file."""
+  if not path.is_dir():
+    if path.with_name(path.name + ".partial").is_dir():
+      raise UserError(
+        f"the shards at {path} are not finished: run the same python -m "
+        "data_prep.build command again, which takes up where it was stopped."
+      )
+    raise UserError(
+      f"there are no shards at {path}: build them with python -m "
+      f"data_prep.build --corpus=... --features=... --raw=... --out={path}."
+    )
+  found = {}
+  for name in ("metadata.json", "dataset_info.json"):
+    try:
+      found[name] = json.loads((path / name).read_text())
+    except FileNotFoundError as error:
+      raise UserError(
+        f"{path} is not a folder of shards: it has no {name}. Give the folder "
+        "that python -m data_prep.build --out wrote."
+      ) from error
+    except (OSError, ValueError) as error:
+      raise _damaged(path / name, str(error)) from error
+  metadata = found["metadata.json"]
+  if metadata.get("format") != FORMAT:
+    raise UserError(
+      f"the shards at {path} have format {metadata.get('format')}, this "
+      f"version reads format {FORMAT}: build them again."
+    )
+  split = next(
+    s for s in found["dataset_info.json"]["splits"] if s["name"] == SPLIT
+  )
+  return metadata, [int(length) for length in split["shardLengths"]]
+
+
+def _table(path: pathlib.Path, metadata: dict) -> Table:
+  columns = metadata["utterances"]
+  words = {
+    name: np.array(columns[name], dtype=str)
+    for name in (
+      "ids",
+      "speakers",
+      "sessions",
+      "genders",
+      "emotions",
+      "digests",
+    )
+  }
+  attributes = [
+    [math.nan if value is None else value for value in row]
+    for row in columns["attributes"]
+  ]
+  return Table(
+    corpus=metadata["corpus"],
+    **words,
+    attributes=np.array(attributes, np.float32).reshape(-1, 3),
+    duration=np.array(columns["duration"], np.float64),
+    frames={
+      name: np.array(values, np.int32)
+      for name, values in columns["frames"].items()
+    },
+  )
