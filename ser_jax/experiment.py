@@ -7,6 +7,7 @@ trained by one program. Whatever is finished is on disk and is not done again.
 import difflib
 import functools
 import itertools
+import logging
 import pathlib
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from ser_jax import runs
 from ser_jax import workdir as workdirs
@@ -30,6 +30,8 @@ from ser_jax.train import loop
 from ser_jax.train.compile import make_layout
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.state import init_state
+
+LOG = logging.getLogger(__name__)
 
 
 def train(
@@ -57,7 +59,7 @@ def train(
     engines = runs.make_engines(experiment)
     for number, group in enumerate(experiment.groups):
       if not all(runs.predictions_file(workdir, run).exists() for run in group):
-        logging.info(
+        LOG.info(
           "group %d of %d: %s",
           number + 1,
           len(experiment.groups),

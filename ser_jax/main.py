@@ -1,10 +1,11 @@
 """Command line: python -m ser_jax.main --config=configs/ds_lstm.py."""
 
+import logging
 import pathlib
 import signal
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from ser_jax.errors import UserError
@@ -62,7 +63,7 @@ def run(argv) -> int:
     else:
       report = experiment.evaluate(config, workdir)
   except Stopped:
-    logging.info("stopped; the same command resumes")
+    print("stopped; the same command resumes", file=sys.stderr)
     return 128 + seen[0]
   print(report["text"])
   return 0
@@ -79,7 +80,12 @@ def _guarded(argv) -> int:
 
 def main() -> None:
   """Entry point of `python -m ser_jax.main`."""
-  logging.set_verbosity(logging.INFO)
+  logger = logging.getLogger("ser_jax")
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
   app.run(_guarded)
 
 

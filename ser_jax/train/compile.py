@@ -6,18 +6,19 @@ Outside this file arrays have the axes `[runs, batch, ...]`, states `[runs,
 
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from ser_jax.errors import UserError
 
+LOG = logging.getLogger(__name__)
 BACKENDS = ("jit", "pmap")
 RUNS = ("loop", "vmap", "shard")
 
@@ -210,7 +211,7 @@ class Program:
       lowered = mapped.lower(state, item, statistics, constants)
       self._executables[frames] = lowered.compile()
       self.compile_seconds[frames] = time.perf_counter() - start
-      logging.info(
+      LOG.info(
         "compiled %s for %s in %.1f s",
         self._name,
         dict(frames),
