@@ -60,7 +60,17 @@ def get_config(words: str = "dual"):
     [row, *given["ablations"], *([preset] if preset != "paper" else [])]
   )
   config.model.update({"name": "ds_lstm", "variant": row, "preset": preset})
-  config.model.update({"rbn": "post", "output_bn": "per_step"})
+  config.model.update(
+    {
+      "rbn": "post",
+      "output_bn": "per_step",
+      "hidden": 200,
+      "channels": (64, 16),
+      # How convolutions and recurrences are computed; the result is the same.
+      "formulations": ("patches", "blocked"),
+      "hoist": False,
+    }
+  )
   for ablation in given["ablations"]:
     config.model.update(ABLATIONS[ablation])
   _data(config, row, preset)

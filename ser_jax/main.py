@@ -69,6 +69,35 @@ def run(argv) -> int:
   return 0
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; what is wrong with them is one line, not a traceback."""
+  try:
+    return flags.FLAGS(argv)
+  except (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+  ) as bad:
+    print(
+      f"error: {_one_line(bad)} (--help lists the flags; the fields of "
+      "--config.FIELD are those of its config file)",
+      file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+  """The message of an error without the traceback that it may quote."""
+  text = str(error).replace("\\n", "\n")
+  lines = [line.strip("\"' ") for line in text.splitlines() if line.strip()]
+  if "Traceback" in text:
+    return lines[-1].removeprefix("ValueError: ")
+  return " ".join(lines)
+
+
 def _guarded(argv) -> int:
   """Prints what a user can mend without a traceback."""
   try:
@@ -86,7 +115,7 @@ def main() -> None:
   logger.addHandler(handler)
   logger.setLevel(logging.INFO)
   logger.propagate = False
-  app.run(_guarded)
+  app.run(_guarded, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":
