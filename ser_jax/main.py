@@ -6,6 +6,7 @@ import signal
 import sys
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from ser_jax.errors import UserError
@@ -92,7 +93,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def _one_line(error: Exception) -> str:
   """The message of an error without the traceback that it may quote."""
   text = str(error).replace("\\n", "\n")
-  lines = [line.strip("\"' ") for line in text.splitlines() if line.strip()]
+  lines = [line.strip("\\\"' ") for line in text.splitlines() if line.strip()]
   if "Traceback" in text:
     return lines[-1].removeprefix("ValueError: ")
   return " ".join(lines)
@@ -109,6 +110,7 @@ def _guarded(argv) -> int:
 
 def main() -> None:
   """Entry point of `python -m ser_jax.main`."""
+  absl_logging.set_verbosity(absl_logging.WARNING)
   logger = logging.getLogger("ser_jax")
   handler = logging.StreamHandler()
   handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

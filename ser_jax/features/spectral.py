@@ -101,7 +101,7 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   """
   size, hop = round(0.025 * rate), round(0.010 * rate)
   n_fft = 1 << (size - 1).bit_length()
-  frames = _frames(samples.astype(np.float64) * 32767.0, size, hop)
+  frames = _frames(samples.astype(np.float64) * 32768.0, size, hop)
   emphasised = np.empty_like(frames)
   emphasised[:, 1:] = frames[:, 1:] - PREEMPHASIS * frames[:, :-1]
   emphasised[:, 0] = (1.0 - PREEMPHASIS) * frames[:, 0]

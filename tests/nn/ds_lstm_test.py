@@ -1,0 +1,340 @@
+"""DSLSTM against a float64 NumPy transcription of equations (1)-(8)."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ser_jax.nn.recurrent import DSLSTM
+
+BATCH, TIME, DIM_X, DIM_Y, HIDDEN = 8, 5, 3, 2, 4
+LENGTHS = np.array([5, 5, 4, 3, 3, 2, 1, 0], np.int32)
+OPTIONS = list(
+  itertools.product(("post", "pre", "none"), ("per_step", "shared", "none"))
+)
+
+
+def sigmoid(z):
+  return 1.0 / (1.0 + np.exp(-z))
+
+
+def batch_norm(values, valid, group, running, train):
+  """Returns normalised values and the next running mean and variance.
+
+  `values` [n, dim]; `valid` [n]; `group` holds scale and bias.
+  """
+  mean, variance = running
+  count = valid.sum()
+  if train and count:
+    mean, variance = values[valid].mean(0), values[valid].var(0)
+    unbiased = variance * count / max(count - 1, 1)
+    running = (
+      0.9 * running[0] + 0.1 * mean,
+      0.9 * running[1] + 0.1 * unbiased,
+    )
+  normal = (values - mean) / np.sqrt(variance + 1e-5)
+  return normal * group["scale"] + group["bias"], running
+
+
+def reference(params, stats, x, y, lengths, *, rbn, output_bn, train):
+  """Equations (1)-(8), one utterance and one step after the other."""
+  stats = jax.tree.map(np.array, stats)
+
+  def slot_norm(name, t, values, valid):
+    slots = stats[name]
+    slot = min(t, len(slots["mean"]) - 1)
+    running = slots["mean"][slot], slots["variance"][slot]
+    out, new = batch_norm(values, valid, params[name], running, train)
+    if slot == t:
+      slots["mean"][t], slots["variance"][t] = new
+    return out
+
+  columns = np.arange(6 * HIDDEN).reshape(6, HIDDEN)
+  on_x, on_y, on_h = (params[k] for k in ("kernel_x", "kernel_y", "recurrent"))
+  # W over [x_t, y_t, h] for the gates, [x_t, h] and [y_t, h] for candidates.
+  gates = [np.concatenate([on_x[:, c], on_y[:, c], on_h[:, c]])
+           for c in columns[:4]]  # fmt: skip
+  w_t = np.concatenate([on_x[:, columns[4]], on_h[:, columns[4]]])
+  w_f = np.concatenate([on_y[:, columns[4]], on_h[:, columns[5]]])
+  b = params["bias"][columns]
+  h, cell = np.zeros((2, len(x), HIDDEN))
+  raw = np.zeros((len(x), x.shape[1], HIDDEN))
+  for t in range(x.shape[1]):
+    valid = t < lengths
+    xt, yt = x[:, t], y[:, t]
+    z = np.concatenate(
+      [np.concatenate([xt, yt, h], 1) @ w + b[k] for k, w in enumerate(gates)],
+      1,
+    )
+    if rbn == "pre":
+      z = slot_norm("rbn", t, z, valid)
+    z = sigmoid(z)
+    if rbn == "post":
+      z = slot_norm("rbn", t, z, valid)
+    f, i_t, i_f, o = np.split(z, 4, axis=1)
+    candidate_t = np.tanh(np.concatenate([xt, h], 1) @ w_t + b[4])
+    candidate_f = np.tanh(np.concatenate([yt, h], 1) @ w_f + b[5])
+    new = f * cell + i_t * candidate_t + i_f * candidate_f
+    cell = np.where(valid[:, None], new, cell)
+    h = np.where(valid[:, None], o * np.tanh(new), h)
+    raw[:, t] = h
+  valid = np.arange(x.shape[1]) < lengths[:, None]
+  if output_bn == "per_step":
+    for t in range(x.shape[1]):
+      raw[:, t] = slot_norm("output_bn", t, raw[:, t], valid[:, t])
+  elif output_bn == "shared":
+    slots = stats["output_bn"]
+    flat, (slots["mean"], slots["variance"]) = batch_norm(
+      raw.reshape(-1, HIDDEN),
+      valid.ravel(),
+      params["output_bn"],
+      (slots["mean"], slots["variance"]),
+      train,
+    )
+    raw = flat.reshape(raw.shape)
+  return raw * valid[:, :, None], stats
+
+
+def inputs(time=TIME, batch=BATCH, seed=0):
+  draw = np.random.default_rng(seed)
+  return (
+    draw.normal(size=(batch, time, DIM_X)).astype(np.float32),
+    draw.normal(size=(batch, time, DIM_Y)).astype(np.float32),
+  )
+
+
+def spread(tree, seed):
+  """Adds noise to every leaf, so that no gate or statistic is degenerate."""
+  draw = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda a: (a + draw.uniform(0.0, 0.3, a.shape)).astype(np.float32), tree
+  )
+
+
+def make(time=TIME, **options):
+  layer = DSLSTM(HIDDEN, **options)
+  x, y = inputs(time)
+  full = np.full(BATCH, time, np.int32)
+  variables = layer.init(jax.random.key(0), x, y, full, train=False)
+  return layer, spread(variables["params"], 1), spread(
+    variables.get("batch_stats", {}), 2
+  )  # fmt: skip
+
+
+def run(layer, params, stats, x, y, lengths):
+  """Output and new statistics of a training step."""
+  out, new = jax.jit(
+    lambda p, s: layer.apply(
+      {"params": p, "batch_stats": s},
+      x,
+      y,
+      lengths,
+      train=True,
+      mutable=["batch_stats"],
+    )
+  )(params, stats)
+  return out, new.get("batch_stats", {})
+
+
+def gradients(layer, params, stats, x, y, lengths, weights):
+  """Of a weighted sum of the outputs, for parameters and both inputs."""
+
+  def loss(params, x, y):
+    variables = {"params": params, "batch_stats": stats}
+    out, _ = layer.apply(
+      variables, x, y, lengths, train=True, mutable=["batch_stats"]
+    )
+    return jnp.sum(out * weights)
+
+  return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y)
+
+
+def float64(tree):
+  return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
+
+
+def assert_close(got, want, rtol=1e-4, atol=1e-5):
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for (path, a), b in zip(
+    jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True
+  ):
+    np.testing.assert_allclose(a, b, rtol, atol, err_msg=str(path))
+
+
+@pytest.mark.parametrize("rbn,output_bn", OPTIONS)
+def test_forward_and_statistics_follow_the_equations(rbn, output_bn):
+  options = {"rbn": rbn, "output_bn": output_bn}
+  layer, params, stats = make(**options)
+  x, y = inputs()
+  arrays = float64((params, stats, x, y))
+  want, want_stats = reference(*arrays, LENGTHS, train=True, **options)
+  out, new = run(layer, params, stats, x, y, LENGTHS)
+  np.testing.assert_allclose(out, want, rtol=1e-4, atol=2e-5)
+  assert_close(new, want_stats)
+
+  variables = {"params": params, "batch_stats": stats}
+  out = layer.apply(variables, x, y, LENGTHS, train=False)
+  want, _ = reference(*arrays, LENGTHS, train=False, **options)
+  np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
+  assert np.abs(want).max() > 0.1
+
+
+@pytest.mark.parametrize("rbn,output_bn", OPTIONS)
+def test_gradients_equal_finite_differences_of_the_reference(rbn, output_bn):
+  options = {"rbn": rbn, "output_bn": output_bn}
+  layer, params, stats = make(**options)
+  # No step with one lone utterance: its variance, 0, makes the loss steep.
+  lengths = np.array([5, 5, 5, 4, 3, 3, 3, 0], np.int32)
+  x, y = inputs()
+  draw = np.random.default_rng(3)
+  weights = draw.normal(size=(BATCH, TIME, HIDDEN))
+  grads = gradients(layer, params, stats, x, y, lengths, weights)
+  leaves, structure = jax.tree.flatten(float64((params, x, y)))
+
+  def loss(leaves):
+    params, x, y = jax.tree.unflatten(structure, leaves)
+    out, _ = reference(
+      params, float64(stats), x, y, lengths, train=True, **options
+    )
+    return np.sum(out * weights)
+
+  for number, grad in enumerate(jax.tree.leaves(grads)):
+    direction, tiny = draw.normal(size=grad.shape), 1e-6
+
+    def moved(by, number=number, direction=direction):
+      return loss([
+        a + by * direction if n == number else a for n, a in enumerate(leaves)
+      ])
+
+    slope = (moved(tiny) - moved(-tiny)) / (2 * tiny)
+    np.testing.assert_allclose(
+      np.sum(grad * direction), slope, rtol=2e-3, atol=2e-3
+    )
+
+
+@pytest.mark.parametrize("rbn", ["post", "pre", "none"])
+def test_hoisting_changes_nothing(rbn):
+  layer, params, stats = make(rbn=rbn)
+  unhoisted = DSLSTM(HIDDEN, rbn=rbn, hoist=False)
+  x, y = inputs()
+  args = (params, stats, x, y, LENGTHS)
+  assert_close(run(layer, *args), run(unhoisted, *args))
+  weights = np.random.default_rng(3).normal(size=(BATCH, TIME, HIDDEN))
+  assert_close(
+    gradients(layer, *args, weights),
+    gradients(unhoisted, *args, weights),
+    atol=1e-4,
+  )
+
+
+@pytest.mark.parametrize("rbn,output_bn", [("post", "per_step"),
+                                           ("pre", "shared"),
+                                           ("none", "none")])  # fmt: skip
+def test_padding_and_filler_change_nothing(rbn, output_bn):
+  # Slots for the longer of both batches, so that none is missing.
+  layer, params, stats = make(TIME + 3, rbn=rbn, output_bn=output_bn)
+  x, y = inputs()
+  longer_x, longer_y = (100.0 * a for a in inputs(TIME + 3, BATCH + 2, seed=9))
+  valid = np.arange(TIME) < LENGTHS[:, None]
+  longer_x[:BATCH, :TIME][valid], longer_y[:BATCH, :TIME][valid] = (
+    x[valid],
+    y[valid],
+  )
+  lengths = np.append(LENGTHS, [0, 0]).astype(np.int32)
+  weights = np.random.default_rng(3).normal(size=(BATCH + 2, TIME + 3, HIDDEN))
+
+  short, short_stats = run(layer, params, stats, x, y, LENGTHS)
+  long, long_stats = run(layer, params, stats, longer_x, longer_y, lengths)
+  np.testing.assert_allclose(long[:BATCH, :TIME], short, rtol=1e-5, atol=1e-5)
+  assert not np.any(long[BATCH:]) and not np.any(long[:, TIME:])
+  assert_close(long_stats, short_stats, atol=1e-6)
+
+  got = gradients(
+    layer, params, stats, longer_x, longer_y, lengths, weights
+  )
+  want = gradients(
+    layer, params, stats, x, y, LENGTHS, weights[:BATCH, :TIME]
+  )
+  assert_close(got[0], want[0], atol=1e-4)
+  for whole, part in zip(got[1:], want[1:], strict=True):
+    np.testing.assert_allclose(
+      whole[:BATCH, :TIME], part, rtol=1e-4, atol=1e-4
+    )
+    assert not np.any(whole[BATCH:]) and not np.any(whole[:, TIME:])
+
+
+def test_steps_past_the_last_slot_use_it():
+  layer, params, stats = make(TIME)
+  x, y = inputs(TIME + 3)
+  full = np.full(BATCH, TIME + 3, np.int32)
+  variables = {"params": params, "batch_stats": stats}
+  out = layer.apply(variables, x, y, full, train=False)
+  longer = jax.tree.map(
+    lambda a: np.concatenate([a, np.repeat(a[-1:], 3, axis=0)]), stats
+  )
+  variables = {"params": params, "batch_stats": longer}
+  want = layer.apply(variables, x, y, full, train=False)
+  np.testing.assert_array_equal(out, want)
+
+  _, new = run(layer, params, stats, x, y, full)
+  _, short = run(
+    layer, params, stats, x[:, :TIME], y[:, :TIME], np.minimum(full, TIME)
+  )
+  assert_close(new, short, atol=1e-6)
+
+
+def test_a_step_that_nobody_reaches_keeps_its_statistics():
+  layer, params, stats = make(TIME)
+  x, y = inputs()
+  _, new = run(layer, params, stats, x, y, np.minimum(LENGTHS, 3))
+  for old, now in zip(
+    jax.tree.leaves(stats), jax.tree.leaves(new), strict=True
+  ):
+    np.testing.assert_array_equal(old[3:], now[3:])
+    assert np.all(old[:3] != now[:3])
+
+
+@pytest.mark.parametrize("rbn,output_bn", [("post", "per_step"),
+                                           ("pre", "shared")])  # fmt: skip
+def test_pmap_equals_one_device(rbn, output_bn):
+  layer, params, stats = make(rbn=rbn, output_bn=output_bn)
+  split_layer = DSLSTM(
+    HIDDEN, rbn=rbn, output_bn=output_bn, axis_name="data"
+  )
+  x, y = inputs(batch=16)
+  lengths = np.concatenate([LENGTHS, LENGTHS[::-1]])
+  weights = np.random.default_rng(3).normal(size=(16, TIME, HIDDEN))
+
+  def step(layer, params, x, y, lengths, weights):
+    def loss(params):
+      out, new = layer.apply(
+        {"params": params, "batch_stats": stats},
+        x,
+        y,
+        lengths,
+        train=True,
+        mutable=["batch_stats"],
+      )
+      return jnp.sum(out * weights), (out, new)
+
+    return jax.grad(loss, has_aux=True)(params)
+
+  def device_step(*args):
+    grads, rest = step(split_layer, *args)
+    return jax.lax.psum(grads, "data"), rest
+
+  assert jax.device_count() == 8
+  shards = [a.reshape(8, 2, *a.shape[1:]) for a in (x, y, lengths, weights)]
+  grads, (out, new) = jax.pmap(device_step, "data", in_axes=(None, 0, 0, 0, 0))(
+    params, *shards
+  )
+  want_grads, (want, want_new) = step(layer, params, x, y, lengths, weights)
+  np.testing.assert_allclose(
+    out.reshape(want.shape), want, rtol=1e-4, atol=1e-5
+  )
+  for device in (0, 7):
+    assert_close(jax.tree.map(lambda a, d=device: a[d], grads), want_grads,
+                 atol=1e-4)  # fmt: skip
+    assert_close(jax.tree.map(lambda a, d=device: a[d], new), want_new)
