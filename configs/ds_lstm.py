@@ -67,7 +67,7 @@ def get_config(words: str = "dual"):
       "hidden": 200,
       "channels": (64, 16),
       # How convolutions and recurrences are computed; the result is the same.
-      "formulations": ("patches", "blocked"),
+      "forms": ("patches", "blocked"),
       "hoist": False,
     }
   )
@@ -125,5 +125,10 @@ def _training(config, preset):
     config.epochs = 8
     config.batch_size = 16
   else:
+    # A few hundred utterances: more steps an epoch, the authors' code's rate.
     config.batch_size = 32
-    config.epochs = 40
+    config.epochs = 25
+    config.optimizer.schedule = "piecewise_constant_schedule"
+    config.optimizer.schedule_kwargs = (
+      "boundaries_and_scales={10: 0.5, 20: 0.5}"
+    )

@@ -68,7 +68,7 @@ class SpectrogramCNN(nn.Module):
 
   preset: Preset
   channels: tuple[int, int]
-  formulations: tuple[str, str]
+  forms: tuple[str, str]
   axis_name: str | None = None
 
   @nn.compact
@@ -81,12 +81,12 @@ class SpectrogramCNN(nn.Module):
   ) -> tuple[Float[Array, "batch steps dim"], Int[Array, "batch"]]:
     """Maps a log-mel spectrogram to a shorter sequence and its lengths."""
     maps = x[..., None]
-    for channels, form in zip(self.channels, self.formulations, strict=True):
+    for channels, form in zip(self.channels, self.forms, strict=True):
       maps, lengths = ConvBlock(
         channels,
         self.preset.kernel,
         padding=self.preset.padding,
-        formulation=form,
+        form=form,
         bias=self.preset.biases == 2,
         axis_name=self.axis_name,
       )(maps, lengths, train=train)
@@ -104,7 +104,7 @@ class DSLSTMModel(nn.Module):
     output_bn: see `DSLSTM`.
     hidden: units of every recurrent layer.
     channels: of the two convolutions.
-    formulations: of the two convolutions, see `nn/conv.py`.
+    forms: of the two convolutions, see `nn/conv.py`.
     hoist: whether recurrent layers project their inputs before the scan.
     axis_name: a mapped axis that the batch is split over, if any.
   """
@@ -116,7 +116,7 @@ class DSLSTMModel(nn.Module):
   output_bn: str = "per_step"
   hidden: int = 200
   channels: tuple[int, int] = (64, 16)
-  formulations: tuple[str, str] = ("direct", "direct")
+  forms: tuple[str, str] = ("direct", "direct")
   hoist: bool = True
   axis_name: str | None = None
 
@@ -198,7 +198,7 @@ class DSLSTMModel(nn.Module):
     return SpectrogramCNN(
       PRESETS[self.preset],
       self.channels,
-      self.formulations,
+      self.forms,
       self.axis_name,
       name=f"cnn_{name}",
     )(inputs[name], lengths[name], train=train)

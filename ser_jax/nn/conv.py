@@ -1,54 +1,153 @@
 """Convolution blocks over time and frequency, exact under padding.
 
-`[batch, time, frequency, channels]`. A convolution has one plain form and, for
-CPUs whose direct convolutions are slow, two forms made of matrix products; all
-compute the same (tested), the faster one is a matter of measurement.
+`[batch, time, frequency, channels]`. A block is convolution, BatchNorm, ReLU
+and max-pooling; what its forms compute is the same (tested), how they do is
+not, since XLA's direct convolutions are slow on CPUs:
+
+    direct    one XLA convolution: the plain form, and the one for accelerators
+    patches   for one or few input channels: never holds the unpooled output
+    blocked   for many input and few output channels: products of large matrices
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ser_jax.nn.masking import valid_frames, zero_padding
-from ser_jax.nn.normalization import BatchNorm
+from ser_jax.nn.normalization import BatchNorm, Moments, masked_moments
 
 Maps = Float[Array, "batch time frequency channels"]
 Kernel = Float[Array, "kernel_time kernel_frequency inputs outputs"]
-FORMULATIONS = ("direct", "patches", "blocked")
+Mask = Bool[Array, "batch out_time"]
+POOL = 2
 
 
-def direct(x: Maps, kernel: Kernel) -> Maps:
-  """XLA's convolution, without padding."""
+def conv(x: Maps, kernel: Kernel, padding: tuple[int, int] = (0, 0)) -> Maps:
+  """XLA's convolution with unit stride."""
+  around = [(size, size) for size in padding]
   return jax.lax.conv_general_dilated(
-    x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    x, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC")
   )
 
 
-def patches(x: Maps, kernel: Kernel) -> Maps:
-  """Every patch laid out in memory, then one matrix product.
+def _out(x: Maps, kernel: Kernel) -> tuple[int, int]:
+  """Time steps and frequencies after a convolution."""
+  return x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
 
-  Good for few input channels; memory grows by the kernel's area.
-  """
-  high, wide, inputs, outputs = kernel.shape
-  time, frequency = x.shape[1] - high + 1, x.shape[2] - wide + 1
+
+def max_pool(x: Maps) -> Maps:
+  """Max-pooling 2 x 2 with stride 2; what is left over is dropped."""
+  time, frequency = x.shape[1] // POOL * POOL, x.shape[2] // POOL * POOL
+  x = jnp.maximum(x[:, 0:time:2], x[:, 1:time:2])
+  return jnp.maximum(x[:, :, 0:frequency:2], x[:, :, 1:frequency:2])
+
+
+def _patches(
+  x: Maps, kernel: Kernel, first: tuple[int, int], size: tuple[int, int],
+  stride: int,
+) -> Float[Array, "batch t f patch"]:  # fmt: skip
+  """Patches laid out in memory, `[kernel_time, kernel_frequency, inputs]`."""
+  (row, column), (time, frequency) = first, size
   slices = [
-    x[:, i : i + time, j : j + frequency]
-    for i in range(high)
-    for j in range(wide)
+    x[
+      :,
+      row + i : row + i + stride * time : stride,
+      column + j : column + j + stride * frequency : stride,
+    ]
+    for i in range(kernel.shape[0])
+    for j in range(kernel.shape[1])
   ]
-  stacked = jnp.concatenate(slices, axis=-1)
-  return stacked @ kernel.reshape(high * wide * inputs, outputs)
+  return jnp.concatenate(slices, axis=-1)
 
 
+def _phases(x: Maps, kernel: Kernel) -> list[Float[Array, "batch t f patch"]]:
+  """The patches of each of the four places in a pooling window."""
+  time, frequency = _out(x, kernel)
+  return [
+    _patches(x, kernel, (a, b), (time // POOL, frequency // POOL), POOL)
+    for a in range(POOL)
+    for b in range(POOL)
+  ]
+
+
+@jax.custom_vjp
+def patches_max(x: Maps, kernel: Kernel) -> Maps:
+  """`max_pool(conv(x, kernel))`, one place of the window at a time.
+
+  The unpooled output is never held, and the backward pass needs of it one byte
+  for each pooled value: which place won (the first, if several did).
+  """
+  return _patches_max_forward(x, kernel)[0]
+
+
+def _patches_max_forward(x: Maps, kernel: Kernel):
+  flat = kernel.reshape(-1, kernel.shape[-1])
+  best = winner = None
+  for number, patches in enumerate(_phases(x, kernel)):
+    y = patches @ flat
+    if best is None:
+      best, winner = y, jnp.zeros(y.shape, jnp.uint8)
+    else:
+      winner = jnp.where(y > best, jnp.uint8(number), winner)
+      best = jnp.maximum(best, y)
+  return best, (x, kernel, winner)
+
+
+def _patches_max_backward(saved, gradient: Maps):
+  x, kernel, winner = saved
+  flat = kernel.reshape(-1, kernel.shape[-1])
+  shares = [
+    jnp.where(winner == number, gradient, 0.0) for number in range(POOL * POOL)
+  ]
+  phases, back = jax.vjp(lambda x: _phases(x, kernel), x)
+  of_kernel = sum(
+    jnp.einsum("btfp,btfo->po", patches, share)
+    for patches, share in zip(phases, shares, strict=True)
+  )
+  (of_x,) = back([share @ flat.T for share in shares])
+  return of_x, of_kernel.reshape(kernel.shape)
+
+
+patches_max.defvjp(_patches_max_forward, _patches_max_backward)
+
+
+def patches_moments(
+  x: Maps, kernel: Kernel, mask: Mask, axis_name: str | None
+) -> Moments:
+  """Moments of `conv(x, kernel)` from those of its patches.
+
+  The mean of a linear map is the map of the mean, its covariance K' C K: no
+  pass over the output, forwards or backwards.
+  """
+  flat = kernel.reshape(-1, kernel.shape[-1])
+  patches = _patches(x, kernel, (0, 0), _out(x, kernel), 1)
+  weight = mask.astype(jnp.float32)[:, :, None, None]
+  total = jnp.sum(patches * weight, axis=(0, 1, 2))
+  count = jnp.sum(weight) * patches.shape[2]
+  if axis_name is not None:
+    total, count = jax.lax.psum((total, count), axis_name)
+  safe = jnp.maximum(count, 1.0)
+  mean = total / safe
+  centred = (patches - mean[None, None, None]) * weight
+  covariance = jnp.einsum("btfp,btfq->pq", centred, centred)
+  if axis_name is not None:
+    covariance = jax.lax.psum(covariance, axis_name)
+  variance = jnp.sum(flat * (covariance / safe @ flat), axis=0)
+  return mean @ flat, jnp.maximum(variance, 0.0), count
+
+
+@jax.custom_vjp
 def blocked(x: Maps, kernel: Kernel) -> Maps:
-  """Patches along frequency, all of the kernel's time taps in one product.
+  """`conv(x, kernel)` as one product over patches along frequency.
 
-  The product gives each tap's share; the shares are added, shifted in time.
-  Good for many input and few output channels.
+  The product gives the share of each of the kernel's time taps; the shares are
+  added, shifted in time. The kernel's gradient is a product too.
   """
   high, wide, inputs, outputs = kernel.shape
-  time, frequency = x.shape[1] - high + 1, x.shape[2] - wide + 1
+  time, frequency = _out(x, kernel)
   stacked = jnp.concatenate(
     [x[:, :, j : j + frequency] for j in range(wide)], axis=-1
   )
@@ -60,16 +159,51 @@ def blocked(x: Maps, kernel: Kernel) -> Maps:
   )
 
 
-_FORMS = {"direct": direct, "patches": patches, "blocked": blocked}
+def _blocked_backward(saved, gradient: Maps):
+  x, kernel = saved
+  high, wide, inputs, outputs = kernel.shape
+  time, frequency = _out(x, kernel)
+  flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+  of_x = conv(gradient, flipped, (high - 1, wide - 1))
+  padded = jnp.pad(gradient, ((0, 0), (high - 1, high - 1), (0, 0), (0, 0)))
+  shifted = jnp.concatenate(
+    [padded[:, high - 1 - i : high - 1 - i + x.shape[1]] for i in range(high)],
+    axis=-1,
+  )
+  of_kernel = jnp.stack(
+    [
+      jnp.einsum("btfc,btfo->co", x[:, :, j : j + frequency], shifted)
+      for j in range(wide)
+    ]
+  ).reshape(wide, inputs, high, outputs)
+  return of_x, of_kernel.transpose(2, 0, 1, 3)
 
 
-def max_pool(x: Maps, size: int = 2) -> Maps:
-  """Max-pooling with equal window and stride; what is left over is dropped."""
-  batch, time, frequency, channels = x.shape
-  time, frequency = time // size, frequency // size
-  x = x[:, : time * size, : frequency * size]
-  x = x.reshape(batch, time, size, frequency, size, channels)
-  return x.max(axis=(2, 4))
+blocked.defvjp(lambda x, kernel: (blocked(x, kernel), (x, kernel)),
+               _blocked_backward)  # fmt: skip
+
+
+def _pooled(convolve: Callable) -> Callable:
+  """A form that convolves, then pools."""
+
+  def form(x: Maps, kernel: Kernel, mask: Mask, axis_name: str | None):
+    y = convolve(x, kernel)
+    return max_pool(y), masked_moments(y, mask, axis_name)
+
+  return form
+
+
+def _patches_form(x: Maps, kernel: Kernel, mask: Mask, axis_name: str | None):
+  moments = patches_moments(x, kernel, mask, axis_name)
+  return patches_max(x, kernel), moments
+
+
+# Each gives the pooled maxima and the moments of the unpooled output.
+FORMS = {
+  "direct": _pooled(conv),
+  "patches": _patches_form,
+  "blocked": _pooled(blocked),
+}
 
 
 def conv_lengths(
@@ -84,24 +218,24 @@ class ConvBlock(nn.Module):
   """Convolution -> BatchNorm -> ReLU -> max-pool 2 x 2.
 
   BatchNorm's statistics are those of the convolution's whole output, but its
-  scaling, monotone in each channel, is applied after the pooling (of maxima or
-  minima, by the sign of the factor): four times fewer values are normalised
-  and kept for the backward pass.
+  scaling, monotone in each channel, comes after the pooling: four times fewer
+  values are normalised and kept. Where the scale is negative, minima are
+  wanted: such a channel's filter is negated before and its maxima after.
 
   Attributes:
     channels: output channels.
     kernel: extent in time and frequency.
     padding: zeros on every side.
-    formulation: `direct`, `patches` or `blocked`.
+    form: a key of `FORMS`.
     bias: whether the convolution has a bias. BatchNorm removes it from all but
-      the running mean, so it is there to count parameters as PyTorch does.
+      the running mean; it is there to count parameters as PyTorch does.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
   channels: int
   kernel: tuple[int, int]
   padding: int = 0
-  formulation: str = "direct"
+  form: str = "direct"
   bias: bool = False
   axis_name: str | None = None
 
@@ -122,24 +256,27 @@ class ConvBlock(nn.Module):
     shape = (*self.kernel, x.shape[-1], self.channels)
     draw = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     kernel = self.param("kernel", draw, shape)
+    bias = jnp.zeros(self.channels)
+    if self.bias:
+      bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+    scale = self.param("scale", nn.initializers.ones, (self.channels,))
+    shift = self.param("shift", nn.initializers.zeros, (self.channels,))
     if self.padding:
       around = (self.padding, self.padding)
       x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
-    y = _FORMS[self.formulation](x, kernel)
-    if self.bias:
-      y = (
-        y
-        + self.param("bias", nn.initializers.zeros, (self.channels,))[
-          None, None, None
-        ]
-      )
     lengths = conv_lengths(lengths, self.kernel[0], self.padding)
-    mask = valid_frames(lengths, y.shape[1])
-    factor, offset = BatchNorm(self.axis_name, name="bn").coefficients(
-      y, mask, train=train
+    mask = valid_frames(lengths, x.shape[1] - self.kernel[0] + 1)
+    sign = jnp.where(scale >= 0, 1.0, -1.0)
+    pooled, (mean, variance, count) = FORMS[self.form](
+      x, kernel * sign[None, None, None], mask, self.axis_name
     )
-    sign = jnp.where(factor >= 0, 1.0, -1.0)[None, None, None]
-    pooled = max_pool(y * sign) * sign
-    out = nn.relu(pooled * factor[None, None, None] + offset[None, None, None])
-    lengths = lengths // 2
+    # In terms of the negated filters, `sign * y`, the scale is its size.
+    factor, offset = BatchNorm(affine=False, name="bn").coefficients(
+      (mean * sign + bias, variance, count), train=train
+    )
+    factor, offset = factor * jnp.abs(scale), (bias * factor + offset) * scale
+    out = nn.relu(
+      pooled * factor[None, None, None] + (offset + shift)[None, None, None]
+    )
+    lengths = lengths // POOL
     return zero_padding(out, lengths), lengths

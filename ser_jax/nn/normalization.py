@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+# Mean, biased variance and count.
+Moments = tuple[Float[Array, "dim"], Float[Array, "dim"], Float[Array, ""]]
 MOMENTUM = 0.1  # the share of the new statistic, as PyTorch counts it
 EPSILON = 1e-5
 
@@ -18,7 +20,7 @@ def masked_moments(
   x: Float[Array, "batch *rest dim"],
   mask: Bool[Array, "batch *rest"] | Bool[Array, "batch *some"],
   axis_name: str | None = None,
-) -> tuple[Float[Array, "dim"], Float[Array, "dim"], Float[Array, ""]]:
+) -> Moments:
   """Mean, biased variance and count of the frames of a mask.
 
   Args:
@@ -98,25 +100,31 @@ class BatchNorm(nn.Module):
     Returns:
       The normalised values.
     """
-    factor, offset = self.coefficients(x, mask, train=train)
+    moments = masked_moments(x, mask, self.axis_name)
+    factor, offset = self.coefficients(moments, train=train)
     shape = (1,) * (x.ndim - 1) + factor.shape
     return x * factor.reshape(shape) + offset.reshape(shape)
 
   @nn.compact
   def coefficients(
-    self,
-    x: Float[Array, "batch *rest dim"],
-    mask: Bool[Array, "batch *some"],
-    *,
-    train: bool,
+    self, moments: Moments, *, train: bool
   ) -> tuple[Float[Array, "dim"], Float[Array, "dim"]]:
-    """Factor and offset that normalise `x`, for callers that defer them."""
-    dim = x.shape[-1]
+    """Factor and offset that normalise, for callers that defer them.
+
+    Args:
+      moments: of the whole batch; unused (and not computed under jit) unless
+        training.
+      train: batch statistics if true, else the running ones.
+
+    Returns:
+      What to multiply by, then what to add.
+    """
+    dim = moments[0].shape[-1]
     mean_of = self.variable("batch_stats", "mean", jnp.zeros, (dim,))
     variance_of = self.variable("batch_stats", "variance", jnp.ones, (dim,))
     mean, variance = mean_of.value, variance_of.value
     if train:
-      mean, variance, count = masked_moments(x, mask, self.axis_name)
+      mean, variance, count = moments
       mean_of.value, variance_of.value = running_update(
         (mean_of.value, variance_of.value), mean, variance, count
       )
