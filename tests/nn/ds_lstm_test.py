@@ -117,7 +117,8 @@ def make(time=TIME, **options):
   layer = DSLSTM(HIDDEN, **options)
   x, y = inputs(time)
   full = np.full(BATCH, time, np.int32)
-  variables = layer.init(jax.random.key(0), x, y, full, train=False)
+  init = jax.jit(lambda *args: layer.init(*args, train=False))
+  variables = init(jax.random.key(0), x, y, full)
   return layer, spread(variables["params"], 1), spread(
     variables.get("batch_stats", {}), 2
   )  # fmt: skip
@@ -125,30 +126,33 @@ def make(time=TIME, **options):
 
 def run(layer, params, stats, x, y, lengths):
   """Output and new statistics of a training step."""
-  out, new = jax.jit(
-    lambda p, s: layer.apply(
-      {"params": p, "batch_stats": s},
-      x,
-      y,
-      lengths,
-      train=True,
-      mutable=["batch_stats"],
-    )
-  )(params, stats)
+  variables = {"params": params, "batch_stats": stats}
+  apply = jax.jit(
+    lambda *args: layer.apply(*args, train=True, mutable=["batch_stats"])
+  )
+  out, new = apply(variables, x, y, lengths)
   return out, new.get("batch_stats", {})
+
+
+def evaluate(layer, params, stats, x, y, lengths):
+  """Output with the running statistics."""
+  variables = {"params": params, "batch_stats": stats}
+  return jax.jit(lambda *args: layer.apply(*args, train=False))(
+    variables, x, y, lengths
+  )
 
 
 def gradients(layer, params, stats, x, y, lengths, weights):
   """Of a weighted sum of the outputs, for parameters and both inputs."""
 
-  def loss(params, x, y):
+  def loss(params, x, y, lengths):
     variables = {"params": params, "batch_stats": stats}
     out, _ = layer.apply(
       variables, x, y, lengths, train=True, mutable=["batch_stats"]
     )
     return jnp.sum(out * weights)
 
-  return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y)
+  return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y, lengths)
 
 
 def float64(tree):
@@ -174,8 +178,7 @@ def test_forward_and_statistics_follow_the_equations(rbn, output_bn):
   np.testing.assert_allclose(out, want, rtol=1e-4, atol=2e-5)
   assert_close(new, want_stats)
 
-  variables = {"params": params, "batch_stats": stats}
-  out = layer.apply(variables, x, y, LENGTHS, train=False)
+  out = evaluate(layer, params, stats, x, y, LENGTHS)
   want, _ = reference(*arrays, LENGTHS, train=False, **options)
   np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
   assert np.abs(want).max() > 0.1
@@ -204,9 +207,9 @@ def test_gradients_equal_finite_differences_of_the_reference(rbn, output_bn):
     direction, tiny = draw.normal(size=grad.shape), 1e-6
 
     def moved(by, number=number, direction=direction):
-      return loss([
-        a + by * direction if n == number else a for n, a in enumerate(leaves)
-      ])
+      return loss(
+        [a + by * direction if n == number else a for n, a in enumerate(leaves)]
+      )
 
     slope = (moved(tiny) - moved(-tiny)) / (2 * tiny)
     np.testing.assert_allclose(
@@ -251,17 +254,11 @@ def test_padding_and_filler_change_nothing(rbn, output_bn):
   assert not np.any(long[BATCH:]) and not np.any(long[:, TIME:])
   assert_close(long_stats, short_stats, atol=1e-6)
 
-  got = gradients(
-    layer, params, stats, longer_x, longer_y, lengths, weights
-  )
-  want = gradients(
-    layer, params, stats, x, y, LENGTHS, weights[:BATCH, :TIME]
-  )
+  got = gradients(layer, params, stats, longer_x, longer_y, lengths, weights)
+  want = gradients(layer, params, stats, x, y, LENGTHS, weights[:BATCH, :TIME])
   assert_close(got[0], want[0], atol=1e-4)
   for whole, part in zip(got[1:], want[1:], strict=True):
-    np.testing.assert_allclose(
-      whole[:BATCH, :TIME], part, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(whole[:BATCH, :TIME], part, rtol=1e-4, atol=1e-4)
     assert not np.any(whole[BATCH:]) and not np.any(whole[:, TIME:])
 
 
@@ -269,13 +266,11 @@ def test_steps_past_the_last_slot_use_it():
   layer, params, stats = make(TIME)
   x, y = inputs(TIME + 3)
   full = np.full(BATCH, TIME + 3, np.int32)
-  variables = {"params": params, "batch_stats": stats}
-  out = layer.apply(variables, x, y, full, train=False)
+  out = evaluate(layer, params, stats, x, y, full)
   longer = jax.tree.map(
     lambda a: np.concatenate([a, np.repeat(a[-1:], 3, axis=0)]), stats
   )
-  variables = {"params": params, "batch_stats": longer}
-  want = layer.apply(variables, x, y, full, train=False)
+  want = evaluate(layer, params, longer, x, y, full)
   np.testing.assert_array_equal(out, want)
 
   _, new = run(layer, params, stats, x, y, full)
@@ -300,9 +295,7 @@ def test_a_step_that_nobody_reaches_keeps_its_statistics():
                                            ("pre", "shared")])  # fmt: skip
 def test_pmap_equals_one_device(rbn, output_bn):
   layer, params, stats = make(rbn=rbn, output_bn=output_bn)
-  split_layer = DSLSTM(
-    HIDDEN, rbn=rbn, output_bn=output_bn, axis_name="data"
-  )
+  split_layer = DSLSTM(HIDDEN, rbn=rbn, output_bn=output_bn, axis_name="data")
   x, y = inputs(batch=16)
   lengths = np.concatenate([LENGTHS, LENGTHS[::-1]])
   weights = np.random.default_rng(3).normal(size=(16, TIME, HIDDEN))
@@ -330,7 +323,9 @@ def test_pmap_equals_one_device(rbn, output_bn):
   grads, (out, new) = jax.pmap(device_step, "data", in_axes=(None, 0, 0, 0, 0))(
     params, *shards
   )
-  want_grads, (want, want_new) = step(layer, params, x, y, lengths, weights)
+  want_grads, (want, want_new) = jax.jit(lambda *args: step(layer, *args))(
+    params, x, y, lengths, weights
+  )
   np.testing.assert_allclose(
     out.reshape(want.shape), want, rtol=1e-4, atol=1e-5
   )
