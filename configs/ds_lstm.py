@@ -103,7 +103,7 @@ def _data(config, row, preset):
       # The authors' code normalises nothing.
       "standardize": preset == "paper",
       # A batch is padded to the smallest of these that holds it.
-      "buckets": (256, 384, 512, 768, 1024) if name == "mfcc" else (),
+      "buckets": (384, 640) if name == "mfcc" else (),
     }
 
 
@@ -127,8 +127,6 @@ def _training(config, preset):
   else:
     # A few hundred utterances: more steps an epoch, the authors' code's rate.
     config.batch_size = 32
-    config.epochs = 25
+    config.epochs = 15
     config.optimizer.schedule = "piecewise_constant_schedule"
-    config.optimizer.schedule_kwargs = (
-      "boundaries_and_scales={10: 0.5, 20: 0.5}"
-    )
+    config.optimizer.schedule_kwargs = "boundaries_and_scales={8: 0.5, 12: 0.5}"

@@ -9,6 +9,7 @@ import functools
 import itertools
 import logging
 import pathlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -268,7 +269,7 @@ def _describe(experiment: runs.Experiment, expected: int) -> dict:
     },
     "transductive": False,
     "parameters": sum(x.size for x in jax.tree.leaves(shapes.params)),
-    "command": " ".join(["python -m ser_jax.main", *sys.argv[1:]]),
+    "command": shlex.join(["python", "-m", "ser_jax.main", *sys.argv[1:]]),
     "paper": config.paper.to_dict(),
     "expected_runs": expected,
     "epochs": sum(stage.epochs for stage in experiment.stages),

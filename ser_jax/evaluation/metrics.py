@@ -11,6 +11,7 @@ from ser_jax.errors import UserError
 
 Scores = Float[np.ndarray, "utterances classes"]
 Targets = Int[np.ndarray, "utterances"]
+Values = Float[np.ndarray, "*runs"] | np.float64  # NumPy's 0-d is a scalar
 Confusion = Int[np.ndarray, "*runs classes classes"]
 
 
@@ -37,13 +38,13 @@ def confusion_matrix(
   return np.bincount(flat, minlength=classes**2).reshape(classes, classes)
 
 
-def wa(confusion: Confusion) -> Float[np.ndarray, "*runs"]:
+def wa(confusion: Confusion) -> Values:
   """Weighted accuracy: the share of utterances classified correctly."""
   correct = np.trace(confusion, axis1=-2, axis2=-1)
   return np.float64(correct) / confusion.sum(axis=(-2, -1))
 
 
-def uar(confusion: Confusion) -> Float[np.ndarray, "*runs"]:
+def uar(confusion: Confusion) -> Values:
   """Unweighted average recall, over the classes present in the target."""
   support = confusion.sum(axis=-1)
   present = support > 0

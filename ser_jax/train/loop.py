@@ -6,6 +6,7 @@ each other inside an epoch: metrics are read one step late.
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -21,6 +22,7 @@ from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.compile import Layout, Program
 from ser_jax.train.state import TrainState
 
+LOG = logging.getLogger(__name__)
 Scores = list[Float[np.ndarray, "utterances ..."]]
 
 
@@ -185,6 +187,9 @@ def fit(
       _train_epoch(training, items, bar)
       _close_epoch(training, start)
       bar.set_postfix(_postfix(books, settings))
+      if bar.disable:  # output is a file: a line an epoch instead of a bar
+        LOG.info("%s epoch %d of %d: %s", bar.desc, books.epoch,
+                 settings.epochs, _postfix(books, settings))  # fmt: skip
       if books.epoch % settings.checkpoint_epochs == 0:
         _save(training)
     _save(training)

@@ -1,0 +1,242 @@
+"""The whole: synthetic audio -> shards -> batches -> steps -> report."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from configs import ds_lstm
+from ser_jax import experiment
+from ser_jax.errors import UserError
+from tests.configs_test import DS_LSTM_WORDS
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+  """Forty short synthetic utterances, in both presets of DS-LSTM."""
+  folder = tmp_path_factory.mktemp("shards")
+  for features in ("ds_lstm", "ds_lstm_code"):
+    subprocess.run(
+      [
+        *(sys.executable, "-m", "data_prep.build", "--corpus=synthetic"),
+        *("--synthetic_utterances=4", "--synthetic_seconds=0.8"),
+        *(f"--raw={folder / 'raw'}", f"--features={features}"),
+        *(f"--out={folder / features}", "--workers=1"),
+      ],
+      check=True,
+      cwd=ROOT,
+    )
+  return folder
+
+
+def small(shards, words="dual", **changes):
+  """A config that trains in seconds."""
+  config = ds_lstm.get_config(words)
+  config.data.corpus = "synthetic"
+  config.data.shards = str(shards / config.data.features)
+  config.protocol.name = "leave_one_session_out"
+  config.protocol.folds = (0,)
+  config.model.hidden = 8
+  config.model.channels = (4, 2)
+  config.batch_size = 8
+  config.epochs = 1
+  with config.unlocked():
+    config.update(changes)
+  return config
+
+
+def train(config, workdir):
+  return experiment.train(config, workdir, should_stop=lambda: False)
+
+
+@pytest.mark.parametrize("words", DS_LSTM_WORDS)
+def test_every_row_and_ablation_takes_real_steps(shards, tmp_path, words):
+  if "random" in words:
+    config = small(shards, words)
+    config.protocol.name = "random"
+  else:
+    config = small(shards, words)
+  report = train(config, tmp_path)
+  assert report["speaker_independent"] == ("random" not in words)
+  assert 0 <= report["summary"]["uar"]["mean"] <= 1
+  assert report["runs"][0]["epochs"] == 1
+
+
+def test_what_a_run_leaves(shards, tmp_path):
+  config = small(shards, "base1", seeds=(0, 1), epochs=2)
+  config.protocol.folds = (0, 2)
+  train(config, tmp_path)
+  for name in (
+    *("config.json", "environment.json", "metrics.jsonl"),
+    *("predictions.npz", "predictions_last.npz", "report.md", "report.json"),
+    *("figures/confusion.png", "figures/runs.png"),
+    "figures/learning_curves.png",
+  ):
+    assert (tmp_path / name).stat().st_size, name
+  report = json.loads((tmp_path / "report.json").read_text())
+  pairs = [(run["fold"], run["seed"]) for run in report["runs"]]
+  assert len(pairs) == len(set(pairs)) == 4
+  assert report["parameters"] > 0
+  assert report["paper"]["uar"] == ds_lstm.PAPER["base1"][2]
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  assert len(lines) == 4 * 2
+  with np.load(tmp_path / "predictions.npz") as found:
+    np.testing.assert_allclose(found["scores"].sum(axis=1), 1, atol=1e-5)
+    # Each seed tests both sessions' speakers: twice 8 utterances.
+    assert len(found["utterance"]) == 2 * 2 * 8
+
+
+def test_a_finished_run_is_not_trained_again(shards, tmp_path):
+  config = small(shards, "base1")
+  train(config, tmp_path)
+  stamp = (tmp_path / "runs").glob("*/predictions.npz")
+  before = {path: path.stat().st_mtime_ns for path in stamp}
+  train(config, tmp_path)
+  assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_evaluation_repeats_the_predictions(shards, tmp_path):
+  config = small(shards, "ds_lstm", epochs=2)
+  train(config, tmp_path)
+  with np.load(tmp_path / "predictions.npz") as found:
+    before = dict(found)
+  (tmp_path / "predictions.npz").unlink()
+  experiment.evaluate(config, tmp_path)
+  with np.load(tmp_path / "predictions.npz") as found:
+    for name, values in before.items():
+      np.testing.assert_array_equal(values, found[name])
+
+
+@pytest.mark.parametrize(
+  ("runs", "source"),
+  [("vmap", "resident"), ("shard", "resident"), ("vmap", "stream")],
+)
+def test_runs_in_one_program_equal_runs_one_by_one(
+  shards, tmp_path, runs, source
+):
+  scores = []
+  for mode, feed in (("loop", "resident"), (runs, source)):
+    config = small(shards, "dual", epochs=2, seeds=(0, 1))
+    config.protocol.folds = (0, 1)
+    config.parallel.runs = mode
+    config.parallel.data = 1
+    config.data.source = feed
+    train(config, tmp_path / mode)
+    with np.load(tmp_path / mode / "predictions.npz") as found:
+      scores.append(found["scores"])
+  np.testing.assert_allclose(scores[0], scores[1], atol=2e-4)
+
+
+@pytest.mark.parametrize(("backend", "data"), [("jit", 8), ("pmap", 8)])
+def test_devices_do_not_change_the_result(shards, tmp_path, backend, data):
+  scores = []
+  for name, count in (("jit", 1), (backend, data)):
+    config = small(shards, "dual")
+    config.parallel.backend = name
+    config.parallel.data = count
+    train(config, tmp_path / f"{name}{count}")
+    with np.load(tmp_path / f"{name}{count}" / "predictions.npz") as found:
+      scores.append(found["scores"])
+  np.testing.assert_allclose(scores[0], scores[1], atol=2e-4)
+
+
+def command(shards, workdir, *more):
+  return [
+    *(sys.executable, "-m", "ser_jax.main"),
+    *("--config=configs/ds_lstm.py:base1", f"--workdir={workdir}"),
+    f"--config.data.shards={shards / 'ds_lstm'}",
+    *("--config.model.hidden=8", "--config.batch_size=8"),
+    *("--config.protocol.folds=(0,)", "--config.epochs=30"),
+    *("--config.checkpoint.every_epochs=1", *more),
+  ]
+
+
+def wait_for_lines(path, count):
+  """Waits until training has logged some epochs."""
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline:
+    if path.exists() and path.read_text().count("\n") >= count:
+      return
+    time.sleep(0.02)
+  raise AssertionError(f"{path} never had {count} lines")
+
+
+def without_time(path):
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  return [{k: v for k, v in x.items() if k != "seconds"} for x in lines]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_resumes_to_the_same_metrics(shards, tmp_path, number):
+  environment = os.environ | {"XLA_FLAGS": ""}
+  whole, cut = tmp_path / "whole", tmp_path / "cut"
+  subprocess.run(command(shards, whole), check=True, cwd=ROOT, env=environment)
+  process = subprocess.Popen(command(shards, cut), cwd=ROOT, env=environment)
+  wait_for_lines(cut / "metrics.jsonl", 5)
+  process.send_signal(number)
+  status = process.wait(timeout=60)
+  assert status == (-number if number == signal.SIGKILL else 128 + number)
+  assert not (cut / "report.json").exists()
+  subprocess.run(command(shards, cut), check=True, cwd=ROOT, env=environment)
+  assert without_time(whole / "metrics.jsonl") == without_time(
+    cut / "metrics.jsonl"
+  )
+  one, two = (
+    np.load(path / "predictions.npz")["scores"] for path in (whole, cut)
+  )
+  np.testing.assert_array_equal(one, two)
+
+
+def test_missing_shards_say_how_to_build_them(tmp_path):
+  config = ds_lstm.get_config("dual,emodb")
+  config.data.shards = str(tmp_path / "none")
+  with pytest.raises(UserError, match="data_prep.build --corpus=emodb"):
+    train(config, tmp_path / "run")
+
+
+def test_shards_of_another_corpus_are_refused(shards, tmp_path):
+  config = small(shards)
+  config.data.corpus = "emodb"
+  with pytest.raises(UserError, match="are 'synthetic'"):
+    train(config, tmp_path)
+
+
+def test_an_unknown_class_is_refused(shards, tmp_path):
+  config = small(shards)
+  config.data.classes = ("angry", "hapy")
+  with pytest.raises(UserError, match="did you mean happy"):
+    train(config, tmp_path)
+
+
+def test_another_config_in_the_same_workdir_is_refused(shards, tmp_path):
+  train(small(shards, "base1"), tmp_path)
+  with pytest.raises(UserError, match="batch_size: 8 there, 4 now"):
+    train(small(shards, "base1", batch_size=4), tmp_path)
+
+
+def test_evaluation_without_a_checkpoint_is_refused(shards, tmp_path):
+  with pytest.raises(UserError, match="no checkpoint"):
+    experiment.evaluate(small(shards, "base1"), tmp_path)
+
+
+def test_a_missing_class_argument_prints_no_traceback(tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "ser_jax.main"),
+      "--config=configs/ds_lstm.py:duel",
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  assert "did you mean dual" in done.stderr
+  assert "Traceback" not in done.stderr
