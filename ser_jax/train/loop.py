@@ -175,10 +175,11 @@ def fit(
     _rows(runs, settings, engine.batch_size, books.epoch, books.row)
   )
   others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+  name = f"{runs[0].name}{others}"
   with tqdm(
     total=settings.epochs * settings.steps,
     initial=books.epoch * settings.steps + books.row,
-    desc=f"{runs[0].name}{others}",
+    desc=name,
     unit="step",
     disable=None,
   ) as bar:
@@ -188,7 +189,7 @@ def fit(
       _close_epoch(training, start)
       bar.set_postfix(_postfix(books, settings))
       if bar.disable:  # output is a file: a line an epoch instead of a bar
-        LOG.info("%s epoch %d of %d: %s", bar.desc, books.epoch,
+        LOG.info("%s epoch %d of %d: %s", name, books.epoch,
                  settings.epochs, _postfix(books, settings))  # fmt: skip
       if books.epoch % settings.checkpoint_epochs == 0:
         _save(training)
