@@ -17,7 +17,7 @@ def _interval(summary: dict) -> str:
   return f"{percent(low)}–{percent(high)}"
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list]) -> str:
   """A Markdown table, the first column left, the others right."""
   marks = [":--", *["--:"] * (len(header) - 1)]
   return "\n".join(

@@ -1,5 +1,6 @@
 """DSLSTM against a float64 NumPy transcription of equations (1)-(8)."""
 
+import functools
 import itertools
 
 import jax
@@ -105,54 +106,51 @@ def inputs(time=TIME, batch=BATCH, seed=0):
   )
 
 
-def spread(tree, seed):
-  """Adds noise to every leaf, so that no gate or statistic is degenerate."""
-  draw = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda a: (a + draw.uniform(0.0, 0.3, a.shape)).astype(np.float32), tree
-  )
-
-
 def make(time=TIME, **options):
+  """A layer with parameters and statistics that are nowhere degenerate."""
   layer = DSLSTM(HIDDEN, **options)
-  x, y = inputs(time)
-  full = np.full(BATCH, time, np.int32)
-  init = jax.jit(lambda *args: layer.init(*args, train=False))
-  variables = init(jax.random.key(0), x, y, full)
-  return layer, spread(variables["params"], 1), spread(
-    variables.get("batch_stats", {}), 2
-  )  # fmt: skip
-
-
-def run(layer, params, stats, x, y, lengths):
-  """Output and new statistics of a training step."""
-  variables = {"params": params, "batch_stats": stats}
-  apply = jax.jit(
-    lambda *args: layer.apply(*args, train=True, mutable=["batch_stats"])
+  arrays = (*inputs(time), np.full(BATCH, time, np.int32))
+  shapes = jax.eval_shape(
+    lambda *arrays: layer.init(jax.random.key(0), *arrays, train=False), *arrays
   )
-  out, new = apply(variables, x, y, lengths)
-  return out, new.get("batch_stats", {})
+  draw = np.random.default_rng(1)
+  filled = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: draw.uniform(
+      0.2 if path[-1].key in ("variance", "scale") else -0.6, 0.8, leaf.shape
+    ).astype(np.float32),
+    shapes,
+  )
+  return layer, filled["params"], filled.get("batch_stats", {})
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def train_pass(layer, params, stats, x, y, lengths, weights):
+  """A training step's output and statistics, and gradients of a weighted sum.
+
+  The gradients are for the parameters and both inputs.
+  """
+
+  def loss(params, x, y):
+    variables = {"params": params, "batch_stats": stats}
+    out, new = layer.apply(
+      variables, x, y, lengths, train=True, mutable=["batch_stats"]
+    )
+    return jnp.sum(out * weights), (out, new.get("batch_stats", {}))
+
+  grads, (out, new) = jax.grad(loss, (0, 1, 2), has_aux=True)(params, x, y)
+  return out, new, grads
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def evaluate(layer, params, stats, x, y, lengths):
   """Output with the running statistics."""
   variables = {"params": params, "batch_stats": stats}
-  return jax.jit(lambda *args: layer.apply(*args, train=False))(
-    variables, x, y, lengths
-  )
+  return layer.apply(variables, x, y, lengths, train=False)
 
 
-def gradients(layer, params, stats, x, y, lengths, weights):
-  """Of a weighted sum of the outputs, for parameters and both inputs."""
-
-  def loss(params, x, y, lengths):
-    variables = {"params": params, "batch_stats": stats}
-    out, _ = layer.apply(
-      variables, x, y, lengths, train=True, mutable=["batch_stats"]
-    )
-    return jnp.sum(out * weights)
-
-  return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y, lengths)
+def random_weights(time=TIME, batch=BATCH):
+  draw = np.random.default_rng(3)
+  return draw.normal(size=(batch, time, HIDDEN)).astype(np.float32)
 
 
 def float64(tree):
@@ -174,7 +172,9 @@ def test_forward_and_statistics_follow_the_equations(rbn, output_bn):
   x, y = inputs()
   arrays = float64((params, stats, x, y))
   want, want_stats = reference(*arrays, LENGTHS, train=True, **options)
-  out, new = run(layer, params, stats, x, y, LENGTHS)
+  out, new, _ = train_pass(
+    layer, params, stats, x, y, LENGTHS, random_weights()
+  )
   np.testing.assert_allclose(out, want, rtol=1e-4, atol=2e-5)
   assert_close(new, want_stats)
 
@@ -191,9 +191,8 @@ def test_gradients_equal_finite_differences_of_the_reference(rbn, output_bn):
   # No step with one lone utterance: its variance, 0, makes the loss steep.
   lengths = np.array([5, 5, 5, 4, 3, 3, 3, 0], np.int32)
   x, y = inputs()
-  draw = np.random.default_rng(3)
-  weights = draw.normal(size=(BATCH, TIME, HIDDEN))
-  grads = gradients(layer, params, stats, x, y, lengths, weights)
+  weights, draw = random_weights(), np.random.default_rng(4)
+  _, _, grads = train_pass(layer, params, stats, x, y, lengths, weights)
   leaves, structure = jax.tree.flatten(float64((params, x, y)))
 
   def loss(leaves):
