@@ -15,6 +15,7 @@ LENGTHS = np.array([5, 5, 4, 3, 3, 2, 1, 0], np.int32)
 OPTIONS = list(
   itertools.product(("post", "pre", "none"), ("per_step", "shared", "none"))
 )
+NORMALIZED = [("post", "per_step"), ("pre", "shared"), ("none", "none")]
 
 
 def sigmoid(z):
@@ -216,73 +217,62 @@ def test_gradients_equal_finite_differences_of_the_reference(rbn, output_bn):
     )
 
 
-@pytest.mark.parametrize("rbn", ["post", "pre", "none"])
-def test_hoisting_changes_nothing(rbn):
-  layer, params, stats = make(rbn=rbn)
-  unhoisted = DSLSTM(HIDDEN, rbn=rbn, hoist=False)
-  x, y = inputs()
-  args = (params, stats, x, y, LENGTHS)
-  assert_close(run(layer, *args), run(unhoisted, *args))
-  weights = np.random.default_rng(3).normal(size=(BATCH, TIME, HIDDEN))
+def test_hoisting_changes_nothing():
+  options = {"rbn": "post", "output_bn": "per_step"}
+  layer, params, stats = make(**options)
+  unhoisted = DSLSTM(HIDDEN, hoist=False, **options)
+  args = (params, stats, *inputs(), LENGTHS, random_weights())
   assert_close(
-    gradients(layer, *args, weights),
-    gradients(unhoisted, *args, weights),
-    atol=1e-4,
+    train_pass(layer, *args), train_pass(unhoisted, *args), atol=1e-4
   )
 
 
-@pytest.mark.parametrize("rbn,output_bn", [("post", "per_step"),
-                                           ("pre", "shared"),
-                                           ("none", "none")])  # fmt: skip
+@pytest.mark.parametrize("rbn,output_bn", NORMALIZED)
 def test_padding_and_filler_change_nothing(rbn, output_bn):
   # Slots for the longer of both batches, so that none is missing.
   layer, params, stats = make(TIME + 3, rbn=rbn, output_bn=output_bn)
-  x, y = inputs()
-  longer_x, longer_y = (100.0 * a for a in inputs(TIME + 3, BATCH + 2, seed=9))
+  short = inputs()
+  long = [100.0 * a for a in inputs(TIME + 3, BATCH + 2, seed=9)]
   valid = np.arange(TIME) < LENGTHS[:, None]
-  longer_x[:BATCH, :TIME][valid], longer_y[:BATCH, :TIME][valid] = (
-    x[valid],
-    y[valid],
+  for whole, part in zip(long, short, strict=True):
+    whole[:BATCH, :TIME][valid] = part[valid]
+  weights = random_weights(TIME + 3, BATCH + 2)
+
+  want, want_stats, want_grads = train_pass(
+    layer, params, stats, *short, LENGTHS, weights[:BATCH, :TIME]
   )
-  lengths = np.append(LENGTHS, [0, 0]).astype(np.int32)
-  weights = np.random.default_rng(3).normal(size=(BATCH + 2, TIME + 3, HIDDEN))
-
-  short, short_stats = run(layer, params, stats, x, y, LENGTHS)
-  long, long_stats = run(layer, params, stats, longer_x, longer_y, lengths)
-  np.testing.assert_allclose(long[:BATCH, :TIME], short, rtol=1e-5, atol=1e-5)
-  assert not np.any(long[BATCH:]) and not np.any(long[:, TIME:])
-  assert_close(long_stats, short_stats, atol=1e-6)
-
-  got = gradients(layer, params, stats, longer_x, longer_y, lengths, weights)
-  want = gradients(layer, params, stats, x, y, LENGTHS, weights[:BATCH, :TIME])
-  assert_close(got[0], want[0], atol=1e-4)
-  for whole, part in zip(got[1:], want[1:], strict=True):
+  out, new, grads = train_pass(
+    layer, params, stats, *long, np.append(LENGTHS, np.int32([0, 0])), weights
+  )
+  assert_close(new, want_stats, atol=1e-6)
+  assert_close(grads[0], want_grads[0], atol=1e-4)
+  for whole, part in zip(
+    (out, *grads[1:]), (want, *want_grads[1:]), strict=True
+  ):
     np.testing.assert_allclose(whole[:BATCH, :TIME], part, rtol=1e-4, atol=1e-4)
     assert not np.any(whole[BATCH:]) and not np.any(whole[:, TIME:])
 
 
 def test_steps_past_the_last_slot_use_it():
-  layer, params, stats = make(TIME)
+  layer, params, stats = make(rbn="post", output_bn="per_step")
   x, y = inputs(TIME + 3)
   full = np.full(BATCH, TIME + 3, np.int32)
+  options = {"rbn": "post", "output_bn": "per_step"}
   out = evaluate(layer, params, stats, x, y, full)
-  longer = jax.tree.map(
-    lambda a: np.concatenate([a, np.repeat(a[-1:], 3, axis=0)]), stats
-  )
-  want = evaluate(layer, params, longer, x, y, full)
-  np.testing.assert_array_equal(out, want)
+  arrays = float64((params, stats, x, y))
+  want, _ = reference(*arrays, full, train=False, **options)
+  np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
 
-  _, new = run(layer, params, stats, x, y, full)
-  _, short = run(
-    layer, params, stats, x[:, :TIME], y[:, :TIME], np.minimum(full, TIME)
-  )
-  assert_close(new, short, atol=1e-6)
+  weights = random_weights(TIME + 3)
+  _, new, _ = train_pass(layer, params, stats, x, y, full, weights)
+  _, want = reference(*arrays, full, train=True, **options)
+  assert_close(new, want)
 
 
 def test_a_step_that_nobody_reaches_keeps_its_statistics():
-  layer, params, stats = make(TIME)
-  x, y = inputs()
-  _, new = run(layer, params, stats, x, y, np.minimum(LENGTHS, 3))
+  layer, params, stats = make(rbn="post", output_bn="per_step")
+  args = (*inputs(), np.minimum(LENGTHS, 3), random_weights())
+  _, new, _ = train_pass(layer, params, stats, *args)
   for old, now in zip(
     jax.tree.leaves(stats), jax.tree.leaves(new), strict=True
   ):
@@ -290,45 +280,27 @@ def test_a_step_that_nobody_reaches_keeps_its_statistics():
     assert np.all(old[:3] != now[:3])
 
 
-@pytest.mark.parametrize("rbn,output_bn", [("post", "per_step"),
-                                           ("pre", "shared")])  # fmt: skip
+@pytest.mark.parametrize("rbn,output_bn", NORMALIZED[:2])
 def test_pmap_equals_one_device(rbn, output_bn):
   layer, params, stats = make(rbn=rbn, output_bn=output_bn)
-  split_layer = DSLSTM(HIDDEN, rbn=rbn, output_bn=output_bn, axis_name="data")
-  x, y = inputs(batch=16)
+  split = DSLSTM(HIDDEN, rbn=rbn, output_bn=output_bn, axis_name="data")
   lengths = np.concatenate([LENGTHS, LENGTHS[::-1]])
-  weights = np.random.default_rng(3).normal(size=(16, TIME, HIDDEN))
-
-  def step(layer, params, x, y, lengths, weights):
-    def loss(params):
-      out, new = layer.apply(
-        {"params": params, "batch_stats": stats},
-        x,
-        y,
-        lengths,
-        train=True,
-        mutable=["batch_stats"],
-      )
-      return jnp.sum(out * weights), (out, new)
-
-    return jax.grad(loss, has_aux=True)(params)
+  arrays = (*inputs(batch=16), lengths, random_weights(batch=16))
+  want, want_stats, want_grads = train_pass(layer, params, stats, *arrays)
 
   def device_step(*args):
-    grads, rest = step(split_layer, *args)
-    return jax.lax.psum(grads, "data"), rest
+    out, new, grads = train_pass(split, params, stats, *args)
+    return out, new, (jax.lax.psum(grads[0], "data"), *grads[1:])
 
   assert jax.device_count() == 8
-  shards = [a.reshape(8, 2, *a.shape[1:]) for a in (x, y, lengths, weights)]
-  grads, (out, new) = jax.pmap(device_step, "data", in_axes=(None, 0, 0, 0, 0))(
-    params, *shards
-  )
-  want_grads, (want, want_new) = jax.jit(lambda *args: step(layer, *args))(
-    params, x, y, lengths, weights
-  )
-  np.testing.assert_allclose(
-    out.reshape(want.shape), want, rtol=1e-4, atol=1e-5
-  )
+  shards = [a.reshape(8, 2, *a.shape[1:]) for a in arrays]
+  out, new, grads = jax.pmap(device_step, "data")(*shards)
+  for whole, part in zip(
+    (want, *want_grads[1:]), (out, *grads[1:]), strict=True
+  ):
+    np.testing.assert_allclose(
+      part.reshape(whole.shape), whole, rtol=1e-4, atol=1e-4
+    )
   for device in (0, 7):
-    assert_close(jax.tree.map(lambda a, d=device: a[d], grads), want_grads,
-                 atol=1e-4)  # fmt: skip
-    assert_close(jax.tree.map(lambda a, d=device: a[d], new), want_new)
+    got = jax.tree.map(lambda a, d=device: a[d], (new, grads[0]))
+    assert_close(got, (want_stats, want_grads[0]), atol=1e-4)
