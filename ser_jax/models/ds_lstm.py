@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ser_jax.nn.conv import ConvBlock
+from ser_jax.nn.masking import zero_padding
 from ser_jax.nn.pooling import masked_mean
 from ser_jax.nn.recurrent import DSLSTM, LSTM
 
@@ -80,7 +81,7 @@ class SpectrogramCNN(nn.Module):
     train: bool,
   ) -> tuple[Float[Array, "batch steps dim"], Int[Array, "batch"]]:
     """Maps a log-mel spectrogram to a shorter sequence and its lengths."""
-    maps = x[..., None]
+    maps = zero_padding(x, lengths)[..., None]
     for channels, form in zip(self.channels, self.forms, strict=True):
       maps, lengths = ConvBlock(
         channels,

@@ -268,7 +268,10 @@ class ConvBlock(nn.Module):
     mask = valid_frames(lengths, x.shape[1] - self.kernel[0] + 1)
     sign = jnp.where(scale >= 0, 1.0, -1.0)
     pooled, (mean, variance, count) = FORMS[self.form](
-      x, kernel * sign[None, None, None], mask, self.axis_name
+      x,
+      kernel * sign[None, None, None],
+      mask,
+      self.axis_name if train else None,
     )
     # In terms of the negated filters, `sign * y`, the scale is its size.
     factor, offset = BatchNorm(affine=False, name="bn").coefficients(

@@ -100,7 +100,7 @@ class BatchNorm(nn.Module):
     Returns:
       The normalised values.
     """
-    moments = masked_moments(x, mask, self.axis_name)
+    moments = masked_moments(x, mask, self.axis_name if train else None)
     factor, offset = self.coefficients(moments, train=train)
     shape = (1,) * (x.ndim - 1) + factor.shape
     return x * factor.reshape(shape) + offset.reshape(shape)

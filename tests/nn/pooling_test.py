@@ -1,0 +1,63 @@
+"""Pooling over valid frames, against NumPy one utterance at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ser_jax.nn.pooling import masked_mean, statistics_pooling
+
+LENGTHS = np.array([6, 3, 2, 1, 0], np.int32)
+
+
+def frames(time=6, seed=0):
+  return np.random.default_rng(seed).normal(size=(5, time, 4)).astype("float32")
+
+
+def test_mean():
+  x = frames()
+  out = masked_mean(jnp.array(x), jnp.array(LENGTHS))
+  for row, got, n in zip(x, out, LENGTHS, strict=True):
+    want = row[:n].mean(0) if n else np.zeros(4)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_mean_and_deviation(ddof):
+  x = frames()
+  out = statistics_pooling(jnp.array(x), jnp.array(LENGTHS), ddof=ddof)
+  for row, got, n in zip(x, out, LENGTHS, strict=True):
+    mean = row[:n].mean(0) if n else np.zeros(4)
+    deviation = row[:n].std(0, ddof=ddof) if n > 1 else np.zeros(4)
+    np.testing.assert_allclose(
+      got, np.concatenate([mean, deviation]), rtol=1e-5, atol=1e-6
+    )
+  default = statistics_pooling(jnp.array(x), jnp.array(LENGTHS))
+  assert np.array_equal(default, out) == (ddof == 1)
+
+
+def test_a_deviation_of_zero_has_a_gradient_of_zero():
+  x = jnp.ones((2, 3, 4))
+  lengths = jnp.array([3, 1])
+
+  def deviations(x):
+    return jnp.sum(statistics_pooling(x, lengths)[:, 4:])
+
+  np.testing.assert_array_equal(jax.grad(deviations)(x), 0.0)
+
+
+def test_padding_changes_nothing():
+  x, longer = frames(), 100.0 * frames(8, seed=1)
+  valid = np.arange(6) < LENGTHS[:, None]
+  longer[:, :6][valid] = x[valid]
+
+  def pooled(x):
+    return statistics_pooling(x, jnp.array(LENGTHS))
+
+  want, back = jax.vjp(pooled, jnp.array(x))
+  out, longer_back = jax.vjp(pooled, jnp.array(longer))
+  np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-6)
+  weights = jnp.array(np.random.default_rng(2).normal(size=(5, 8)), jnp.float32)
+  (want,), (got,) = back(weights), longer_back(weights)
+  np.testing.assert_allclose(got[:, :6], want, rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(got[:, 6:], 0.0)
