@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from ser_jax import losses
+
+
+@pytest.fixture
+def batch():
+  draw = np.random.default_rng(0)
+  return (
+    jnp.asarray(draw.normal(size=(16, 4)), jnp.float32),
+    jnp.asarray(draw.integers(0, 4, 16), jnp.int32),
+    jnp.asarray([1.0] * 12 + [0.0] * 4),
+  )
+
+
+def test_against_scikit_learn(batch):
+  logits, labels, weight = batch
+  total, count = losses.cross_entropy(logits, labels, weight)
+  expected = sklearn.metrics.log_loss(
+    labels[:12], np.asarray(jax.nn.softmax(logits[:12])), labels=range(4)
+  )
+  assert float(losses.mean(total, count)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_filler_has_no_gradient(batch):
+  logits, labels, weight = batch
+  gradient = jax.grad(lambda x: losses.cross_entropy(x, labels, weight)[0])
+  found = np.asarray(gradient(logits))
+  assert (found[12:] == 0).all()
+  assert (found[:12] != 0).any(axis=1).all()
+
+
+def test_smoothing_mixes_with_the_uniform_distribution(batch):
+  logits, labels, weight = batch
+  plain, _ = losses.cross_entropy(logits, labels, weight)
+  smooth, _ = losses.cross_entropy(logits, labels, weight, label_smoothing=0.2)
+  uniform = -(jax.nn.log_softmax(logits).mean(axis=1) * weight).sum()
+  assert float(smooth) == pytest.approx(
+    float(0.8 * plain + 0.2 * uniform), rel=1e-5
+  )
+
+
+def test_a_batch_of_filler_has_a_finite_mean(batch):
+  logits, labels, _ = batch
+  total, count = losses.cross_entropy(logits, labels, jnp.zeros(16))
+  assert float(losses.mean(total, count)) == 0.0
+
+
+def test_shares_of_devices_add_up(batch):
+  logits, labels, weight = batch
+  whole = losses.mean(*losses.cross_entropy(logits, labels, weight))
+
+  def share(logits, labels, weight):
+    total, count = losses.cross_entropy(logits, labels, weight)
+    return losses.mean(total, count, "data")
+
+  parts = jax.pmap(share, axis_name="data")(
+    *(x.reshape(8, 2, *x.shape[1:]) for x in batch)
+  )
+  assert float(parts.sum()) == pytest.approx(float(whole), rel=1e-5)
