@@ -49,7 +49,7 @@ def test_unknown_words_are_refused(words, message):
   [
     ("model.name", "dslstm", "did you mean ds_lstm"),
     ("task.name", "classification", "did you mean classify"),
-    ("optimizer.name", "adan", "did you mean"),
+    ("optimizer.name", "adamm", "did you mean adam"),
     ("batch_size", 0, "at least 1"),
     ("epochs", 0, "at least 1"),
     ("seeds", (), "empty"),
