@@ -125,6 +125,7 @@ def _curves(history: list[dict]):
   right.set_title("Validation speakers")
   for axes in (left, right):
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=8)
   figure.tight_layout()
   return figure

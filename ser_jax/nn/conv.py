@@ -19,13 +19,17 @@ from jaxtyping import Array, Bool, Float, Int
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm, Moments, masked_moments
 
-Maps = Float[Array, "batch time frequency channels"]
+Maps = Float[Array, "batch time frequency inputs"]
+Convolved = Float[Array, "batch out_time out_frequency outputs"]
+Pooled = Float[Array, "batch half_time half_frequency outputs"]
 Kernel = Float[Array, "kernel_time kernel_frequency inputs outputs"]
 Mask = Bool[Array, "batch out_time"]
 POOL = 2
 
 
-def conv(x: Maps, kernel: Kernel, padding: tuple[int, int] = (0, 0)) -> Maps:
+def conv(
+  x: Maps, kernel: Kernel, padding: tuple[int, int] = (0, 0)
+) -> Convolved:
   """XLA's convolution with unit stride."""
   around = [(size, size) for size in padding]
   return jax.lax.conv_general_dilated(
@@ -38,7 +42,7 @@ def _out(x: Maps, kernel: Kernel) -> tuple[int, int]:
   return x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
 
 
-def max_pool(x: Maps) -> Maps:
+def max_pool(x: Convolved) -> Pooled:
   """Max-pooling 2 x 2 with stride 2; what is left over is dropped."""
   time, frequency = x.shape[1] // POOL * POOL, x.shape[2] // POOL * POOL
   x = jnp.maximum(x[:, 0:time:2], x[:, 1:time:2])
@@ -74,7 +78,7 @@ def _phases(x: Maps, kernel: Kernel) -> list[Float[Array, "batch t f patch"]]:
 
 
 @jax.custom_vjp
-def patches_max(x: Maps, kernel: Kernel) -> Maps:
+def patches_max(x: Maps, kernel: Kernel) -> Pooled:
   """`max_pool(conv(x, kernel))`, one place of the window at a time.
 
   The unpooled output is never held, and the backward pass needs of it one byte
@@ -96,7 +100,7 @@ def _patches_max_forward(x: Maps, kernel: Kernel):
   return best, (x, kernel, winner)
 
 
-def _patches_max_backward(saved, gradient: Maps):
+def _patches_max_backward(saved, gradient: Pooled):
   x, kernel, winner = saved
   flat = kernel.reshape(-1, kernel.shape[-1])
   shares = [
@@ -140,7 +144,7 @@ def patches_moments(
 
 
 @jax.custom_vjp
-def blocked(x: Maps, kernel: Kernel) -> Maps:
+def blocked(x: Maps, kernel: Kernel) -> Convolved:
   """`conv(x, kernel)` as one product over patches along frequency.
 
   The product gives the share of each of the kernel's time taps; the shares are
@@ -159,7 +163,7 @@ def blocked(x: Maps, kernel: Kernel) -> Maps:
   )
 
 
-def _blocked_backward(saved, gradient: Maps):
+def _blocked_backward(saved, gradient: Convolved):
   x, kernel = saved
   high, wide, inputs, outputs = kernel.shape
   time, frequency = _out(x, kernel)
@@ -242,7 +246,7 @@ class ConvBlock(nn.Module):
   @nn.compact
   def __call__(
     self, x: Maps, lengths: Int[Array, "batch"], *, train: bool
-  ) -> tuple[Maps, Int[Array, "batch"]]:
+  ) -> tuple[Pooled, Int[Array, "batch"]]:
     """Applies the block; frames past the new lengths are zero.
 
     Args:

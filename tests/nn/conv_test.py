@@ -67,7 +67,9 @@ def test_conv_is_a_correlation():
 @pytest.mark.parametrize("wide", [WIDE, WIDE - 1])
 @pytest.mark.parametrize("kernel", [(4, 4), (2, 4), (3, 1)])
 def test_forms_equal_convolution_and_pooling(kernel, wide):
-  x, kernel = maps()[:, :, :wide], normal(*kernel, INPUTS, OUTPUTS, seed=1)
+  # No zeros: where maxima tie, either's gradient is right.
+  x = normal(BATCH, TIME, wide, INPUTS)
+  kernel = normal(*kernel, INPUTS, OUTPUTS, seed=1)
   assert_close(
     value_and_gradients(blocked, x, kernel),
     value_and_gradients(conv, x, kernel),
