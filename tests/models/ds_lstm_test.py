@@ -22,6 +22,8 @@ SIZES = {
 }
 # Small, but long enough for two convolutions, poolings and the alignment.
 SMALL = {"mfcc": (9, 5), "s1": (40, 14), "s2": (22, 16)}
+# Compiling takes longer than running here.
+QUICK = {"xla_backend_optimization_level": 0}
 HEADS = {
   "base1": {"mfcc"},
   "base2": {"s1"},
@@ -72,7 +74,13 @@ def random_inputs(batch=4, extra=0, seed=0):
   }
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def evaluate(model, variables, inputs, lengths):
+  """Outputs with the running statistics."""
+  return model.apply(variables, inputs, lengths, train=False)
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def train_pass(model, variables, inputs, lengths, weights):
   """Outputs, statistics and the parameters' gradients of a weighted sum."""
 
@@ -133,9 +141,7 @@ def test_every_row_gives_logits(variant, preset, options):
   model = small(variant, preset=preset, **options)
   variables, inputs = variables_of(model), random_inputs()
   lengths = {k: np.full(4, v.shape[1], np.int32) for k, v in inputs.items()}
-  outputs = jax.jit(lambda *args: model.apply(*args, train=False))(
-    variables, inputs, lengths
-  )
+  outputs = evaluate(model, variables, inputs, lengths)
   heads = HEADS[variant]
   if preset == "code" and {"s1", "s2"} <= heads:
     heads = heads - {"s1", "s2"} | {"s1_s2"}
@@ -148,17 +154,17 @@ def test_every_row_gives_logits(variant, preset, options):
 
 
 def test_forms_and_hoisting_change_nothing():
-  inputs = random_inputs(batch=8)
-  lengths = {k: np.full(8, v.shape[1], np.int32) for k, v in inputs.items()}
-  weights = np.random.default_rng(3).normal(size=(8, CLASSES)).astype("float32")
+  inputs = random_inputs()
+  lengths = {k: np.full(4, v.shape[1], np.int32) for k, v in inputs.items()}
   model = small()
-  args = (variables_of(model), inputs, lengths, weights)
+  args = (variables_of(model), inputs, lengths)
   other = small(forms=("patches", "blocked"), hoist=False)
-  want, got = train_pass(model, *args), train_pass(other, *args)
-  for (path, a), b in zip(
-    jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True
-  ):
-    np.testing.assert_allclose(a, b, rtol=5e-3, atol=5e-4, err_msg=str(path))
+  np.testing.assert_allclose(
+    evaluate(model, *args)["logits"],
+    evaluate(other, *args)["logits"],
+    rtol=1e-4,
+    atol=1e-5,
+  )
 
 
 @pytest.mark.parametrize(
