@@ -1,224 +1,226 @@
-"""Features made by openSMILE, which is optional; its licence is for research.
+"""MFCC_E_D_A by openSMILE itself: the check on `spectral.mfcc_e_d_a`.
 
-Audio goes in as 16-bit samples, as openSMILE has it.
+openSMILE's licence allows research only, so it is an extra, and the
+configuration of its components is written here. No frame is lost against
+NumPy's: both take whole frames alone, 1 + (samples - 25 ms) // 10 ms of them.
 """
 
-import functools
-import os
 import tempfile
-import warnings
 
 import numpy as np
 from jaxtyping import Float
 
 from ser_jax.errors import UserError
+from ser_jax.features import spectral
 
 Samples = Float[np.ndarray, "samples"]
 
-# HTK's MFCC_E_D_A from openSMILE's components, for `spectral.mfcc_e_d_a` to be
-# compared with. The two lines with \{\cm are how the Python package hands in
-# audio and takes out rows.
-_MFCC_E_D_A = r"""
-[componentInstances:cComponentManager]
-instance[dataMemory].type = cDataMemory
+SOURCE, SINK = "recording", "result"
 
-\{\cm[source{?}:where audio comes from]}
+# Component name, its type, its fields. Data flow from level to level.
+CHAIN = (
+  ("dataMemory", "cDataMemory", {}),
+  (
+    SOURCE,
+    "cExternalAudioSource",
+    {
+      "writer.dmLevel": "wave",
+      "writer.levelconf.growDyn": 1,
+      "writer.levelconf.isRb": 0,
+      "nBits": 16,
+      "channels": 1,
+    },
+  ),
+  (
+    "framer",
+    "cFramer",
+    {
+      "reader.dmLevel": "wave",
+      "writer.dmLevel": "frames",
+      "frameSize": 0.025,
+      "frameStep": 0.010,
+      "frameCenterSpecial": "left",
+      "noPostEOIprocessing": 1,
+    },
+  ),
+  (
+    "emphasis",
+    "cVectorPreemphasis",
+    {
+      "reader.dmLevel": "frames",
+      "writer.dmLevel": "emphasised",
+      "k": spectral.PREEMPHASIS,
+      "de": 0,
+    },
+  ),
+  (
+    "window",
+    "cWindower",
+    {
+      "reader.dmLevel": "emphasised",
+      "writer.dmLevel": "windowed",
+      "winFunc": "ham",
+      "gain": 1.0,
+    },
+  ),
+  (
+    "transform",
+    "cTransformFFT",
+    {"reader.dmLevel": "windowed", "writer.dmLevel": "spectra"},
+  ),
+  (
+    "magnitude",
+    "cFFTmagphase",
+    {
+      "reader.dmLevel": "spectra",
+      "writer.dmLevel": "magnitudes",
+      "magnitude": 1,
+      "phase": 0,
+    },
+  ),
+  (
+    "mel",
+    "cMelspec",
+    {
+      "reader.dmLevel": "magnitudes",
+      "writer.dmLevel": "bands",
+      "nBands": spectral.MEL_BANDS,
+      "lofreq": 0,
+      "usePower": 1,
+      "htkcompatible": 1,
+      "specScale": "mel",
+    },
+  ),
+  (
+    "cepstrum",
+    "cMfcc",
+    {
+      "reader.dmLevel": "bands",
+      "writer.dmLevel": "cepstra",
+      "firstMfcc": 1,
+      "lastMfcc": spectral.CEPSTRA,
+      "cepLifter": spectral.LIFTER,
+      "htkcompatible": 1,
+    },
+  ),
+  (
+    "energy",
+    "cEnergy",
+    {
+      "reader.dmLevel": "windowed",
+      "writer.dmLevel": "energies",
+      "htkcompatible": 1,
+      "rms": 0,
+      "log": 1,
+    },
+  ),
+  (
+    "joined",
+    "cVectorConcat",
+    {
+      "reader.dmLevel": "cepstra;energies",
+      "writer.dmLevel": "static",
+      "processArrayFields": 0,
+    },
+  ),
+  (
+    "velocity",
+    "cDeltaRegression",
+    {
+      "reader.dmLevel": "static",
+      "writer.dmLevel": "first",
+      "deltawin": spectral.DELTA_WINDOW,
+      "blocksize": 1,
+    },
+  ),
+  (
+    "acceleration",
+    "cDeltaRegression",
+    {
+      "reader.dmLevel": "first",
+      "writer.dmLevel": "second",
+      "deltawin": spectral.DELTA_WINDOW,
+      "blocksize": 1,
+    },
+  ),
+  (
+    "all",
+    "cVectorConcat",
+    {
+      "reader.dmLevel": "static;first;second",
+      "writer.dmLevel": "features",
+      "processArrayFields": 0,
+    },
+  ),
+  (SINK, "cExternalSink", {"reader.dmLevel": "features", "blocksize": 1}),
+)
 
-[componentInstances:cComponentManager]
-instance[frame].type = cFramer
-instance[emphasis].type = cVectorPreemphasis
-instance[window].type = cWindower
-instance[fft].type = cTransformFFT
-instance[magnitude].type = cFFTmagphase
-instance[mel].type = cMelspec
-instance[cepstrum].type = cMfcc
-instance[energy].type = cEnergy
-instance[static].type = cVectorConcat
-instance[first].type = cDeltaRegression
-instance[second].type = cDeltaRegression
-instance[all].type = cVectorConcat
 
-[frame:cFramer]
-reader.dmLevel = wave
-writer.dmLevel = frames
-frameSize = 0.025
-frameStep = 0.010
-frameCenterSpecial = left
-noPostEOIprocessing = 1
+def configuration(rate: int) -> str:
+  """The components as openSMILE reads them.
 
-[emphasis:cVectorPreemphasis]
-reader.dmLevel = frames
-writer.dmLevel = emphasised
-k = 0.97
-de = 0
+  Args:
+    rate: in Hz.
 
-[window:cWindower]
-reader.dmLevel = emphasised
-writer.dmLevel = windowed
-winFunc = ham
-gain = 1.0
-
-[fft:cTransformFFT]
-reader.dmLevel = windowed
-writer.dmLevel = spectrum
-
-[magnitude:cFFTmagphase]
-reader.dmLevel = spectrum
-writer.dmLevel = magnitudes
-magnitude = 1
-phase = 0
-
-[mel:cMelspec]
-reader.dmLevel = magnitudes
-writer.dmLevel = bands
-nBands = 26
-lofreq = 0
-hifreq = 8000
-usePower = 1
-htkcompatible = 1
-specScale = mel
-
-[cepstrum:cMfcc]
-reader.dmLevel = bands
-writer.dmLevel = cepstra
-firstMfcc = 1
-lastMfcc = 12
-cepLifter = 22
-htkcompatible = 1
-
-[energy:cEnergy]
-reader.dmLevel = windowed
-writer.dmLevel = energies
-htkcompatible = 1
-rms = 0
-log = 1
-
-[static:cVectorConcat]
-reader.dmLevel = cepstra;energies
-writer.dmLevel = statics
-processArrayFields = 0
-
-[first:cDeltaRegression]
-reader.dmLevel = statics
-writer.dmLevel = deltas
-deltawin = 2
-blocksize = 1
-
-[second:cDeltaRegression]
-reader.dmLevel = deltas
-writer.dmLevel = accelerations
-deltawin = 2
-blocksize = 1
-
-[all:cVectorConcat]
-reader.dmLevel = statics;deltas;accelerations
-writer.dmLevel = features
-processArrayFields = 0
-
-\{\cm[sink{?}:where rows go]}
-"""
+  Returns:
+    The text of a configuration file.
+  """
+  lines = ["[componentInstances:cComponentManager]"]
+  lines += [f"instance[{name}].type = {kind}" for name, kind, _ in CHAIN]
+  lines += ["nThreads = 1", "printLevelStats = 0"]
+  at_rate = {SOURCE: {"sampleRate": rate}, "mel": {"hifreq": rate / 2}}
+  for name, kind, fields in CHAIN:
+    lines += ["", f"[{name}:{kind}]"]
+    fields = fields | at_rate.get(name, {})
+    lines += [f"{field} = {value}" for field, value in fields.items()]
+  return "\n".join(lines) + "\n"
 
 
 def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
-  """HTK's MFCC_E_D_A, made by openSMILE.
-
-  Like `spectral.mfcc_e_d_a` but for the last two accelerations: openSMILE lets
-  the deltas run on past the end, HTK repeats the last.
+  """HTK's MFCC_E_D_A as openSMILE computes it.
 
   Args:
-    samples: one channel in [-1, 1].
-    rate: 16000 Hz.
-
-  Returns:
-    39 features a frame.
-
-  Raises:
-    UserError: openSMILE is not installed; the audio is too short.
-  """
-  return _rows(_own_extractor(_MFCC_E_D_A, "features"), samples, rate)
-
-
-def low_level(
-  samples: Samples, rate: int, *, feature_set: str
-) -> Float[np.ndarray, "time dim"]:
-  """Low-level descriptors of one of openSMILE's sets.
-
-  Args:
-    samples: one channel in [-1, 1].
+    samples: one channel in [-1, 1], of at least 25 ms; rounded to 16 bits, as
+      in openSMILE's usual input.
     rate: in Hz.
-    feature_set: its name in `opensmile.FeatureSet`, such as IS13.
 
   Returns:
-    One row a frame of 10 ms.
+    The features of `spectral.mfcc_e_d_a`, in the same order.
 
   Raises:
-    UserError: openSMILE is not installed; the audio is too short.
+    UserError: openSMILE is not installed.
+    RuntimeError: openSMILE took or gave less than it should.
   """
-  return _rows(_extractor(feature_set, "LowLevelDescriptors"), samples, rate)
-
-
-def functionals(
-  samples: Samples, rate: int, *, feature_set: str
-) -> Float[np.ndarray, "dim"]:
-  """Statistics of the low-level descriptors over the whole utterance.
-
-  Args:
-    samples: one channel in [-1, 1].
-    rate: in Hz.
-    feature_set: its name in `opensmile.FeatureSet`, such as eGeMAPSv02.
-
-  Returns:
-    One vector.
-
-  Raises:
-    UserError: openSMILE is not installed; the audio is too short.
-  """
-  return _rows(_extractor(feature_set, "Functionals"), samples, rate)[0]
-
-
-def _module():
   try:
-    import opensmile
+    from opensmile.core.lib import OpenSMILE
   except ImportError as error:
     raise UserError(
-      "these features are made by openSMILE, which is not installed: "
-      "pip install 'ser_jax[opensmile]' (its licence allows research only)."
+      "the feature set asked for needs openSMILE, which is not installed (its "
+      "licence allows research only): pip install 'ser_jax[opensmile]'."
     ) from error
-  return opensmile
-
-
-@functools.cache
-def _extractor(feature_set: str, level: str):
-  opensmile = _module()
-  return opensmile.Smile(
-    opensmile.FeatureSet[feature_set], opensmile.FeatureLevel[level]
-  )
-
-
-@functools.cache
-def _own_extractor(text: str, level: str):
-  folder = tempfile.TemporaryDirectory(prefix="opensmile-")
-  path = os.path.join(folder.name, "components.conf")
-  with open(path, "w") as file:
-    file.write(text)
-  extractor = _module().Smile(path, level)
-  # openSMILE reads the file on every call: it lives as long as the extractor.
-  extractor.folder = folder
-  return extractor
-
-
-def _rows(
-  extractor, samples: Samples, rate: int
-) -> Float[np.ndarray, "time dim"]:
-  # openSMILE multiplies by 32768 and casts, which turns 1 into -1.
-  loudest = np.float32(32767 / 32768)
-  with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="Segment too short")
-    rows = extractor(np.minimum(samples, loudest), rate)[0].T
-  if not np.isfinite(rows).all():
-    raise UserError(
-      f"openSMILE makes no features of {len(samples)} samples at {rate} Hz: "
-      "the recording is too short, or has no sound that lasts long enough. "
-      "Leave it out."
+  scaled = np.round(samples.astype(np.float64) * spectral.FULL_SCALE)
+  integers = np.clip(
+    scaled, -spectral.FULL_SCALE, spectral.FULL_SCALE - 1
+  ).astype("<i2")
+  rows: list[np.ndarray] = []
+  smile = OpenSMILE()
+  try:
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+      file.write(configuration(rate))
+      file.flush()
+      smile.initialize(file.name, {}, loglevel=0)
+    # The memory behind a row is used again for the next one.
+    smile.external_sink_set_callback(SINK, lambda row: rows.append(row.copy()))
+    if not smile.external_audio_source_write_data(SOURCE, integers.tobytes()):
+      raise RuntimeError(f"openSMILE refused {len(samples)} samples.")
+    smile.external_audio_source_set_eoi(SOURCE)
+    smile.run()
+  finally:
+    smile.free()
+  expected = spectral.frame_count(len(samples), rate)
+  if len(rows) != expected:
+    raise RuntimeError(
+      f"openSMILE made {len(rows)} frames of {len(samples)} samples at {rate} "
+      f"Hz, not {expected}."
     )
-  return np.ascontiguousarray(rows, np.float32)
+  return np.stack(rows).astype(np.float32)

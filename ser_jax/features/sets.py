@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float
 
-from ser_jax.features import audio, spectral
+from ser_jax.features import audio, opensmile, spectral
 
 Samples = Float[np.ndarray, "samples"]
 Features = dict[str, Float[np.ndarray, "..."]]
@@ -73,12 +73,22 @@ class FeatureSet:
     return self.compute(samples)
 
 
-def _ds_lstm(name: str, windows: tuple[int, int]) -> FeatureSet:
-  """MFCC_E_D_A and two log-mel spectrograms, a quarter of n_fft in bands."""
+MFCC_E_D_A = {"numpy": spectral.mfcc_e_d_a, "opensmile": opensmile.mfcc_e_d_a}
+
+
+def _ds_lstm(
+  name: str, windows: tuple[int, int], by: str = "numpy"
+) -> FeatureSet:
+  """MFCC_E_D_A and two log-mel spectrograms, a quarter of n_fft in bands.
+
+  Their frames do not coincide, and need not: a batch keeps a length for each
+  input. The spectrograms' frames are centred, 1 + samples // hop of them; the
+  cepstra's are whole ones alone.
+  """
   rate, floor = 16000, 1e-10
 
   def compute(samples: Samples) -> Features:
-    features = {"mfcc": spectral.mfcc_e_d_a(samples, rate)}
+    features = {"mfcc": MFCC_E_D_A[by](samples, rate)}
     for number, n_fft in enumerate(windows, start=1):
       features[f"s{number}"] = spectral.log_mel(
         samples, rate, n_fft=n_fft, n_mels=n_fft // 4, floor=floor
@@ -97,6 +107,7 @@ def _ds_lstm(name: str, windows: tuple[int, int]) -> FeatureSet:
       "rate": rate,
       "mfcc": {
         "kind": "HTK MFCC_E_D_A",
+        "by": by,
         "window_ms": 25,
         "hop_ms": 10,
         "window": "hamming",
@@ -125,5 +136,6 @@ FEATURE_SETS = {
   for feature_set in (
     _ds_lstm("ds_lstm", (256, 512)),
     _ds_lstm("ds_lstm_code", (512, 1024)),
+    _ds_lstm("ds_lstm_opensmile", (256, 512), by="opensmile"),
   )
 }

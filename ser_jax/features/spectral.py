@@ -13,6 +13,7 @@ LIFTER = 22
 MEL_BANDS = 26
 CEPSTRA = 12
 DELTA_WINDOW = 2
+FULL_SCALE = 32768  # HTK and openSMILE compute on 16-bit integers.
 
 
 def log_mel(
@@ -85,12 +86,32 @@ def delta(x: Float[np.ndarray, "time dim"]) -> Float[np.ndarray, "time dim"]:
   return total / (2.0 * sum(n * n for n in range(1, width + 1)))
 
 
+def _window_and_hop(rate: int) -> tuple[int, int]:
+  """25 and 10 ms in samples."""
+  return round(0.025 * rate), round(0.010 * rate)
+
+
+def frame_count(samples: int, rate: int) -> int:
+  """How many whole frames of 25 ms every 10 ms a recording has.
+
+  Args:
+    samples: its length.
+    rate: in Hz.
+
+  Returns:
+    The number of frames.
+  """
+  size, hop = _window_and_hop(rate)
+  return max(0, 1 + (samples - size) // hop)
+
+
 def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   """HTK's MFCC_E_D_A: 12 cepstra and log-energy, deltas, accelerations.
 
   25 ms Hamming windows every 10 ms, pre-emphasis .97 within the frame, 26 mel
   bands on the power spectrum, lifter 22; the log-energy is that of the
-  windowed, pre-emphasised frame, on 16-bit sample values.
+  windowed, pre-emphasised frame, on 16-bit sample values. Recordings of at
+  least 4 frames get openSMILE's values to 1e-3.
 
   Args:
     samples: one channel in [-1, 1], of at least 25 ms.
@@ -99,9 +120,9 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   Returns:
     39 features a frame (Young et al., The HTK Book, chapter 5).
   """
-  size, hop = round(0.025 * rate), round(0.010 * rate)
+  size, hop = _window_and_hop(rate)
   n_fft = 1 << (size - 1).bit_length()
-  frames = _frames(samples.astype(np.float64) * 32768.0, size, hop)
+  frames = _frames(samples.astype(np.float64) * FULL_SCALE, size, hop)
   emphasised = np.empty_like(frames)
   emphasised[:, 1:] = frames[:, 1:] - PREEMPHASIS * frames[:, :-1]
   emphasised[:, 0] = (1.0 - PREEMPHASIS) * frames[:, 0]
@@ -113,5 +134,8 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   order = np.arange(1, CEPSTRA + 1)
   lifter = 1.0 + LIFTER / 2 * np.sin(np.pi * order / LIFTER)
   static = np.column_stack([cepstra[:, 1 : CEPSTRA + 1] * lifter, energy])
-  first = delta(static)
-  return np.column_stack([static, first, delta(first)]).astype(np.float32)
+  # openSMILE repeats the last static frame, not the last delta, when it comes
+  # to the end: its accelerations see the deltas of that longer recording.
+  longer = delta(np.pad(static, ((0, DELTA_WINDOW), (0, 0)), mode="edge"))
+  first, second = longer[: len(static)], delta(longer)[: len(static)]
+  return np.column_stack([static, first, second]).astype(np.float32)

@@ -1,0 +1,92 @@
+"""openSMILE is the reference of NumPy's MFCC_E_D_A."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from ser_jax.errors import UserError
+from ser_jax.features import audio, opensmile, spectral
+from ser_jax.features.sets import FEATURE_SETS
+
+RATE = 16000
+
+
+def in_16_bits(samples):
+  return (np.round(samples * 32768) / 32768).astype(np.float32)
+
+
+def noise(samples, sigma=0.1):
+  return in_16_bits(np.random.default_rng(0).normal(0, sigma, samples))
+
+
+def glide():
+  phase = np.cumsum(np.linspace(100, 7000, RATE)) * 2 * np.pi / RATE
+  # A pure tone would leave most bands to the rounding of float32.
+  return in_16_bits(0.5 * np.sin(phase) + noise(RATE, sigma=1e-3))
+
+
+SIGNALS = {
+  "noise": noise(RATE),
+  "quiet": noise(RATE, sigma=1e-4),
+  "glide": glide(),
+  "half silent": np.concatenate([noise(RATE), np.zeros(RATE, np.float32)]),
+  "full scale": in_16_bits(np.clip(noise(RATE, sigma=2.0), -1, 1 - 2**-15)),
+  "four frames": noise(400 + 3 * 160),
+  "long": noise(60 * RATE),
+}
+
+
+def assert_close(samples):
+  reference = opensmile.mfcc_e_d_a(samples, RATE)
+  ours = spectral.mfcc_e_d_a(samples, RATE)
+  assert reference.shape == ours.shape
+  # openSMILE computes in float32; its lifted cepstra reach 100.
+  for part, tolerance in (
+    (slice(0, 12), 1e-3),
+    (slice(12, 13), 1e-5),
+    (slice(13, 39), 3e-4),
+  ):
+    np.testing.assert_allclose(
+      ours[:, part], reference[:, part], rtol=0, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_numpy_is_opensmile_on_synthetic_signals(name):
+  pytest.importorskip("opensmile")
+  assert_close(SIGNALS[name])
+
+
+@pytest.mark.parametrize("stem", ["03a01Fa", "08b03Tc", "16b10Wb"])
+def test_numpy_is_opensmile_on_real_speech(corpora, stem):
+  pytest.importorskip("opensmile")
+  samples, rate = audio.load(corpora / "emodb" / f"{stem}.flac")
+  assert rate == RATE
+  assert_close(samples)
+
+
+@pytest.mark.parametrize("samples", [400, 559, 560, 5000, 5039, 5040])
+def test_frame_counts_agree(samples):
+  pytest.importorskip("opensmile")
+  found = opensmile.mfcc_e_d_a(noise(samples), RATE)
+  assert len(found) == 1 + (samples - 400) // 160
+
+
+def test_set_differs_from_the_default_in_the_cepstra_alone():
+  pytest.importorskip("opensmile")
+  samples = SIGNALS["glide"]
+  ours = FEATURE_SETS["ds_lstm"].extract(samples, RATE)
+  theirs = FEATURE_SETS["ds_lstm_opensmile"].extract(samples, RATE)
+  np.testing.assert_array_equal(ours["s1"], theirs["s1"])
+  np.testing.assert_array_equal(ours["s2"], theirs["s2"])
+  np.testing.assert_array_equal(
+    theirs["mfcc"], opensmile.mfcc_e_d_a(samples, RATE)
+  )
+  assert FEATURE_SETS["ds_lstm_opensmile"].recipe["mfcc"]["by"] == "opensmile"
+
+
+def test_without_opensmile_the_remedy_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, "opensmile.core.lib", None)
+  with pytest.raises(UserError, match=r"pip install 'ser_jax\[opensmile\]'"):
+    FEATURE_SETS["ds_lstm_opensmile"].extract(SIGNALS["noise"], RATE)
