@@ -101,7 +101,7 @@ def _ds_lstm(
   return FeatureSet(
     name=name,
     rate=rate,
-    least=400,
+    least=max(windows),
     inputs=inputs,
     recipe={
       "rate": rate,

@@ -42,14 +42,9 @@ def log_mel(
 
 @functools.cache
 def _mel_filters(rate: int, n_fft: int, n_mels: int):
-  import warnings
-
   import librosa
 
-  with warnings.catch_warnings():
-    # Narrow windows leave low bands without a bin; they stay at the floor.
-    warnings.filterwarnings("ignore", message="Empty filters")
-    return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels)
+  return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels)
 
 
 def _frames(samples: Samples, size: int, hop: int):
