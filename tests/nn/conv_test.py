@@ -21,6 +21,8 @@ from ser_jax.nn.normalization import masked_moments
 
 BATCH, TIME, WIDE, INPUTS, OUTPUTS = 8, 11, 9, 3, 4
 LENGTHS = np.array([11, 11, 10, 9, 7, 5, 3, 0], np.int32)
+# Compiling takes longer than running here.
+QUICK = {"xla_backend_optimization_level": 0}
 KERNELS = [((4, 4), 0, False), ((2, 4), 1, True)]  # the paper's, its code's
 
 
@@ -50,7 +52,9 @@ def value_and_gradients(function, *args):
     return jnp.sum(out * normal(*out.shape, seed=5)), out
 
   numbers = tuple(range(len(args)))
-  grads, out = jax.jit(jax.grad(loss, numbers, has_aux=True))(*args)
+  grads, out = jax.jit(
+    jax.grad(loss, numbers, has_aux=True), compiler_options=QUICK
+  )(*args)
   return out, grads
 
 
@@ -148,7 +152,7 @@ def make(kernel=(4, 4), padding=0, bias=False, **options):
   return block, params, {"bn": stats}
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def train_pass(block, params, stats, x, lengths, weights):
   """Output, statistics and gradients for the parameters and the input."""
 
@@ -181,9 +185,9 @@ def test_block_equals_plain_layers(form, kernel, padding, bias):
     out, new = plain(params, stats, x, LENGTHS, padding, train=True)
     return jnp.sum(out * weights), (out, new)
 
-  want_grads, (want, want_stats) = jax.jit(jax.grad(loss, (0, 1), True))(
-    params, x
-  )
+  want_grads, (want, want_stats) = jax.jit(
+    jax.grad(loss, (0, 1), True), compiler_options=QUICK
+  )(params, x)
   np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
   assert (np.array(want) > 0).mean() > 0.2
   assert_close(new, want_stats)
@@ -238,8 +242,10 @@ def test_pmap_equals_one_device(form):
   args = (x, LENGTHS, weights_like(x, (4, 4), 0))
   want, _, want_stats, want_grads = train_pass(block, params, stats, *args)
 
+  held = jax.tree.map(jnp.array, (params, stats))
+
   def device_pass(*args):
-    out, _, new, (of_params, of_x) = train_pass(split, params, stats, *args)
+    out, _, new, (of_params, of_x) = train_pass.__wrapped__(split, *held, *args)
     return out, new, jax.lax.psum(of_params, "data"), of_x
 
   shards = [a.reshape(8, 1, *a.shape[1:]) for a in args]

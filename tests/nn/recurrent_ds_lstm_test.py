@@ -12,6 +12,8 @@ from ser_jax.nn.recurrent import DSLSTM
 
 BATCH, TIME, DIM_X, DIM_Y, HIDDEN = 8, 5, 3, 2, 4
 LENGTHS = np.array([5, 5, 4, 3, 3, 2, 1, 0], np.int32)
+# Compiling takes longer than running here.
+QUICK = {"xla_backend_optimization_level": 0}
 OPTIONS = list(
   itertools.product(("post", "pre", "none"), ("per_step", "shared", "none"))
 )
@@ -124,7 +126,7 @@ def make(time=TIME, **options):
   return layer, filled["params"], filled.get("batch_stats", {})
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def train_pass(layer, params, stats, x, y, lengths, weights):
   """A training step's output and statistics, and gradients of a weighted sum.
 
@@ -142,7 +144,7 @@ def train_pass(layer, params, stats, x, y, lengths, weights):
   return out, new, grads
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def evaluate(layer, params, stats, x, y, lengths):
   """Output with the running statistics."""
   variables = {"params": params, "batch_stats": stats}
@@ -288,8 +290,10 @@ def test_pmap_equals_one_device(rbn, output_bn):
   arrays = (*inputs(batch=16), lengths, random_weights(batch=16))
   want, want_stats, want_grads = train_pass(layer, params, stats, *arrays)
 
+  held = jax.tree.map(jnp.array, (params, stats))
+
   def device_step(*args):
-    out, new, grads = train_pass(split, params, stats, *args)
+    out, new, grads = train_pass.__wrapped__(split, *held, *args)
     return out, new, (jax.lax.psum(grads[0], "data"), *grads[1:])
 
   assert jax.device_count() == 8

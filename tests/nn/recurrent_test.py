@@ -11,6 +11,8 @@ from ser_jax.nn.recurrent import GRU, LSTM, Bidirectional
 
 BATCH, TIME, DIM, HIDDEN = 5, 6, 3, 4
 LENGTHS = np.array([6, 4, 3, 1, 0], np.int32)
+# Compiling takes longer than running here.
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 def sigmoid(z):
@@ -61,7 +63,7 @@ def init(layer):
   return jax.jit(layer.init)(jax.random.key(1), frames(), full)["params"]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def apply(layer, params, x, lengths, weights):
   """Output, and gradients of a weighted sum for parameters and input."""
 
