@@ -16,7 +16,7 @@ CORPORA = {
   "emodb": {"protocol": "leave_two_speakers_out"},
   "ravdess": {"protocol": "leave_two_speakers_out"},
   "iemocap": {"protocol": "leave_one_session_out"},
-  "crema_d": {"protocol": "random"},
+  "crema_d": {"protocol": "speaker_folds"},
 }
 FOUR_CLASSES = ("angry", "happy", "neutral", "sad")
 
@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
       "name": "leave_one_session_out",
       # Folds to run, by name or number; empty for all.
       "folds": (),
-      # random: how many folds, and their seed.
+      # random and speaker_folds: how many; random: their seed.
       "count": 5,
       "seed": 0,
       # fixed: speakers of each side.

@@ -254,9 +254,7 @@ def _metadata(
   """Inputs, provenance and the table of utterances, as plain data."""
   utterances = [recording.utterance for recording, _ in jobs]
   counts = collections.Counter(u.emotion for u in utterances)
-  table = {
-    f"{name}s": [getattr(u, name) for u in utterances] for name in WORDS
-  }
+  table = {f"{name}s": [getattr(u, name) for u in utterances] for name in WORDS}
   shapes = [_shapes(path) for _, path in jobs]
   return {
     "inputs": {

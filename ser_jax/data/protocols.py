@@ -136,6 +136,33 @@ def leave_two_speakers_out(table, keep, config) -> Protocol:
   )
 
 
+def speaker_folds(table, keep, config) -> Protocol:
+  """Speakers dealt into `count` groups: one tests, the next validates."""
+  speakers = sorted(set(table.speakers[keep]))
+  if not 3 <= config.count <= len(speakers):
+    raise UserError(
+      f"config.protocol.count={config.count}: speaker_folds needs at least 3 "
+      f"groups and at most one a speaker ({len(speakers)})."
+    )
+  groups = [speakers[first :: config.count] for first in range(config.count)]
+  folds = tuple(
+    _fold(
+      f"fold{number}",
+      keep,
+      table.speakers,
+      groups[(number + 1) % config.count],
+      group,
+    )
+    for number, group in enumerate(groups)
+  )
+  return Protocol(
+    "speaker_folds",
+    folds,
+    True,
+    (f"Speakers in {config.count} groups: one tests, the next validates.",),
+  )
+
+
 def random_folds(table, keep, config) -> Protocol:
   """Random utterances, speakers on every side: for comparison with papers.
 
@@ -202,6 +229,7 @@ def fixed(table, keep, config) -> Protocol:
 PROTOCOLS = {
   "leave_one_session_out": leave_one_session_out,
   "leave_two_speakers_out": leave_two_speakers_out,
+  "speaker_folds": speaker_folds,
   "random": random_folds,
   "fixed": fixed,
 }

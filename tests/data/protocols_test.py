@@ -15,7 +15,8 @@ def folds_of(shards, name, **changes):
 
 
 @pytest.mark.parametrize(
-  "name", ["leave_one_session_out", "leave_two_speakers_out"]
+  "name",
+  ["leave_one_session_out", "leave_two_speakers_out", "speaker_folds"],
 )
 def test_speakers_are_disjoint_and_all_are_tested_once(name):
   shards = fakes.FakeShards()
@@ -100,6 +101,7 @@ def test_fixed_takes_the_listed_speakers():
   [
     ("leave_one_out", {}, "protocol.name='leave_one_out' is unknown"),
     ("leave_one_session_out", {"folds": ("s9",)}, "s0, s1, s2"),
+    ("speaker_folds", {"count": 7}, "at most one a speaker"),
     ("fixed", {"train": ("a",), "test": ("a",)}, "both train and test"),
     ("fixed", {"train": ("a",), "test": ("b",)}, "validation is empty"),
     (
