@@ -156,3 +156,44 @@ def require_samples(samples: Samples, least: int, recipe: str) -> None:
       f"the audio has {len(samples)} samples, {recipe} needs at least {least} "
       "for one frame: leave the recording out."
     )
+
+
+def trim(samples: Samples, *, top_db: float) -> Float[np.ndarray, "kept"]:
+  """Cuts the quiet ends off.
+
+  Args:
+    samples: one channel.
+    top_db: frames (2048 samples, every 512) whose mean square lies more than
+      this below the loudest frame's are quiet.
+
+  Returns:
+    From the first frame that is not quiet to the last.
+  """
+  import librosa
+
+  return librosa.effects.trim(samples, top_db=top_db)[0]
+
+
+def denoise(samples: Samples) -> Samples:
+  """Wiener filter over 3 samples; the noise is the mean local variance.
+
+  Args:
+    samples: one channel.
+
+  Returns:
+    The local mean, plus the deviation from it as far as that exceeds noise.
+
+  Raises:
+    UserError: a constant signal, in which signal and noise are both 0.
+  """
+  import scipy.signal
+
+  # Where a stretch is constant the filter divides by 0, but takes the mean.
+  with np.errstate(divide="ignore", invalid="ignore"):
+    filtered = scipy.signal.wiener(samples).astype(np.float32)
+  if not np.isfinite(filtered).all():
+    raise UserError(
+      "the audio is constant: there is no noise to estimate. Leave the "
+      "recording out."
+    )
+  return filtered

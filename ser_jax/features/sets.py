@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float
 
-from ser_jax.features import audio, opensmile, spectral
+from ser_jax.features import audio, kaldi_pitch, opensmile, spectral
 
 Samples = Float[np.ndarray, "samples"]
 Features = dict[str, Float[np.ndarray, "..."]]
@@ -38,8 +38,10 @@ class FeatureSet:
     rate: the rate in Hz that the recipe works at.
     least: samples at that rate that one frame needs.
     inputs: what it makes.
-    recipe: all that determines the result, as plain data.
+    recipe: all that determines the result, as plain data; `pad_to` may be
+      "longest_raw": of a corpus' recordings, in samples at `rate`.
     compute: mono samples at `rate` to arrays.
+    prepare: mono samples at `rate` to those that are padded and computed from.
   """
 
   name: str
@@ -48,6 +50,7 @@ class FeatureSet:
   inputs: Mapping[str, InputSpec]
   recipe: Mapping[str, object]
   compute: Callable[[Samples], Features]
+  prepare: Callable[[Samples], Samples] | None = None
 
   def extract(
     self, samples: Samples, rate: int, *, pad_to: int | None = None
@@ -57,7 +60,8 @@ class FeatureSet:
     Args:
       samples: mono, in [-1, 1].
       rate: of the samples, in Hz.
-      pad_to: samples, at the recipe's rate, to pad with zeros to.
+      pad_to: samples, at the recipe's rate, to pad with zeros to once the
+        audio is prepared.
 
     Returns:
       Input name to float32 `[time, dim]`, or `[dim]` for functionals.
@@ -67,6 +71,8 @@ class FeatureSet:
     """
     samples = audio.check(samples, source="the audio")
     samples = audio.resample(samples, rate, self.rate)
+    if self.prepare is not None:
+      samples = self.prepare(samples)
     audio.require_samples(samples, self.least, self.name)
     if pad_to is not None and pad_to > len(samples):
       samples = np.pad(samples, (0, pad_to - len(samples)))
@@ -131,11 +137,95 @@ def _ds_lstm(
   )
 
 
+def _dat(
+  name: str,
+  dim: int,
+  hop: int,
+  least: int,
+  recipe: dict,
+  compute: Callable[[Samples], Float[np.ndarray, "time dim"]],
+) -> FeatureSet:
+  """One input of trimmed, denoised audio, padded to the longest recording."""
+  rate, top_db = 16000, 25.0
+
+  def prepare(samples: Samples) -> Float[np.ndarray, "kept"]:
+    return audio.denoise(audio.trim(samples, top_db=top_db))
+
+  return FeatureSet(
+    name=name,
+    rate=rate,
+    least=least,
+    inputs={"features": InputSpec(dim, rate / hop)},
+    recipe={
+      "rate": rate,
+      "trim_top_db": top_db,
+      "denoise": "wiener over 3 samples",
+      "pad_to": "longest_raw",
+    }
+    | recipe,
+    compute=lambda samples: {"features": compute(samples)},
+    prepare=prepare,
+  )
+
+
+def _dat_spectral(name: str, cepstra: int | None) -> FeatureSet:
+  """A mel-spectrogram in decibels, or the MFCC, as torchaudio makes them."""
+  n_fft, hop, bands = 2048, 512, 128
+
+  def compute(samples: Samples) -> Float[np.ndarray, "time dim"]:
+    mel = spectral.htk_log_mel(
+      samples, 16000, n_fft=n_fft, hop=hop, n_mels=bands
+    )
+    return mel if cepstra is None else spectral.decibel_cepstra(mel, cepstra)
+
+  recipe = {
+    "n_fft": n_fft,
+    "hop": hop,
+    "bands": bands,
+    "window": "hann",
+    "mel": "HTK without area norm, 0 Hz to half the rate",
+    "scale": "10 log10 of power, at least -100",
+    "cepstra": cepstra,
+  }
+  return _dat(name, cepstra or bands, hop, n_fft, recipe, compute)
+
+
+def _dat_pitch(name: str, path: str) -> FeatureSet:
+  """Kaldi's log-energy and filter bank, correlation and pitch."""
+  window_ms, hop_ms, bands = 40, 10, 40
+
+  def compute(samples: Samples) -> Float[np.ndarray, "time dim"]:
+    fbank = spectral.kaldi_fbank(
+      samples, 16000, window_ms=window_ms, hop_ms=hop_ms, bands=bands
+    )
+    pitch = kaldi_pitch.nccf_pitch(
+      samples, 16000, window_ms=window_ms, hop_ms=hop_ms, path=path
+    )
+    # The pitch is tracked at 4 kHz. Where up to 3 samples lack for another
+    # frame at 16 kHz, the slow signal, rounded up, has it.
+    return np.column_stack([fbank, pitch[: len(fbank)]])
+
+  recipe = {
+    "window_ms": window_ms,
+    "hop_ms": hop_ms,
+    "fbank": "Kaldi log-energy and bands, povey window, no dither",
+    "bands": bands,
+    "preemphasis": spectral.PREEMPHASIS,
+    "pitch": "Kaldi NCCF and Hz",
+    "path": path,
+  }
+  return _dat(name, bands + 3, 160, 640, recipe, compute)
+
+
 FEATURE_SETS = {
   feature_set.name: feature_set
   for feature_set in (
     _ds_lstm("ds_lstm", (256, 512)),
     _ds_lstm("ds_lstm_code", (512, 1024)),
     _ds_lstm("ds_lstm_opensmile", (256, 512), by="opensmile"),
+    _dat_spectral("dat_mfcc", cepstra=20),
+    _dat_spectral("dat_lms", cepstra=None),
+    _dat_pitch("dat_logmfb_pitch", path="torchaudio"),
+    _dat_pitch("dat_logmfb_pitch_kaldi", path="viterbi"),
   )
 }

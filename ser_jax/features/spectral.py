@@ -1,4 +1,4 @@
-"""Mel-spectrograms (librosa) and HTK's MFCC_E_D_A (NumPy)."""
+"""Mel-spectrograms and cepstra in the manners of librosa, HTK and Kaldi."""
 
 import functools
 
@@ -36,15 +36,70 @@ def log_mel(
   power = np.square(
     np.abs(librosa.stft(samples, n_fft=n_fft, hop_length=n_fft // 2))
   )
-  mel = _mel_filters(rate, n_fft, n_mels) @ power
-  return (10.0 * np.log10(np.maximum(mel, floor))).T.astype(np.float32)
+  mel = _hertz_triangles(rate, n_fft, n_mels, htk=False) @ power
+  return _decibels(mel, floor).T.astype(np.float32)
 
 
 @functools.cache
-def _mel_filters(rate: int, n_fft: int, n_mels: int):
+def _hertz_triangles(
+  rate: int, n_fft: int, bands: int, *, htk: bool
+) -> Float[np.ndarray, "bands bins"]:
+  """Filters that are triangles over Hz; HTK's mel scale has no area norm."""
   import librosa
 
-  return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels)
+  return librosa.filters.mel(
+    sr=rate,
+    n_fft=n_fft,
+    n_mels=bands,
+    htk=htk,
+    norm=None if htk else "slaney",
+  )
+
+
+def _decibels(power, floor: float):
+  return 10.0 * np.log10(np.maximum(power, floor))
+
+
+def htk_log_mel(
+  samples: Samples, rate: int, *, n_fft: int, hop: int, n_mels: int
+) -> Float[np.ndarray, "time mel"]:
+  """A mel-spectrogram in decibels as torchaudio makes it.
+
+  Args:
+    samples: one channel, longer than half a window.
+    rate: in Hz.
+    n_fft: window and transform length in samples (Hann).
+    hop: from frame to frame, in samples.
+    n_mels: bands on HTK's mel scale, 0 Hz to half the rate.
+
+  Returns:
+    10 log10 of the power, at least -100; frames centred on multiples of the
+    hop, the edges reflected.
+  """
+  import librosa
+
+  spectra = librosa.stft(
+    samples, n_fft=n_fft, hop_length=hop, pad_mode="reflect"
+  )
+  filters = _hertz_triangles(rate, n_fft, n_mels, htk=True)
+  mel = filters @ np.square(np.abs(spectra))
+  return _decibels(mel, 1e-10).T.astype(np.float32)
+
+
+def decibel_cepstra(
+  log_mel: Float[np.ndarray, "time mel"], count: int
+) -> Float[np.ndarray, "time cepstra"]:
+  """The MFCC that torchaudio makes of a mel-spectrogram in decibels.
+
+  Args:
+    log_mel: decibels; what is more than 80 below the peak is raised to that.
+    count: coefficients to keep, the zeroth included.
+
+  Returns:
+    The orthonormal DCT-II over the bands.
+  """
+  raised = np.maximum(log_mel, log_mel.max() - 80.0)
+  return scipy.fft.dct(raised, type=2, axis=1, norm="ortho")[:, :count]
 
 
 def _frames(samples: Samples, size: int, hop: int):
@@ -53,20 +108,31 @@ def _frames(samples: Samples, size: int, hop: int):
   return windows[::hop]
 
 
+def _emphasise(
+  frames: Float[np.ndarray, "time size"],
+) -> Float[np.ndarray, "time size"]:
+  """Pre-emphasis within each frame, whose first sample is its own past."""
+  emphasised = np.empty_like(frames)
+  emphasised[:, 1:] = frames[:, 1:] - PREEMPHASIS * frames[:, :-1]
+  emphasised[:, 0] = (1.0 - PREEMPHASIS) * frames[:, 0]
+  return emphasised
+
+
 @functools.cache
-def _htk_filters(
-  rate: int, n_fft: int, bands: int
+def _mel_triangles(
+  rate: int, n_fft: int, bands: int, lowest: float = 0.0
 ) -> Float[np.ndarray, "bins bands"]:
-  """HTK's triangular filters on the mel scale, 0 Hz to half the rate."""
-
-  def mel(hertz):
-    return 1127.0 * np.log1p(hertz / 700.0)
-
-  centres = np.linspace(0.0, mel(rate / 2), bands + 2)
-  bins = mel(np.arange(n_fft // 2 + 1) * rate / n_fft)[:, None]
+  """Filters that are triangles over mel, `lowest` Hz to half the rate."""
+  centres = np.linspace(_mel(lowest), _mel(rate / 2), bands + 2)
+  bins = _mel(np.arange(n_fft // 2 + 1) * rate / n_fft)[:, None]
   rising = (bins - centres[:-2]) / np.diff(centres)[:-1]
   falling = (centres[2:] - bins) / np.diff(centres)[1:]
   return np.maximum(np.minimum(rising, falling), 0.0)
+
+
+def _mel(hertz):
+  """O'Shaughnessy's mel scale, as HTK and Kaldi write it."""
+  return 1127.0 * np.log1p(hertz / 700.0)
 
 
 def delta(x: Float[np.ndarray, "time dim"]) -> Float[np.ndarray, "time dim"]:
@@ -118,13 +184,12 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   size, hop = _window_and_hop(rate)
   n_fft = 1 << (size - 1).bit_length()
   frames = _frames(samples.astype(np.float64) * FULL_SCALE, size, hop)
-  emphasised = np.empty_like(frames)
-  emphasised[:, 1:] = frames[:, 1:] - PREEMPHASIS * frames[:, :-1]
-  emphasised[:, 0] = (1.0 - PREEMPHASIS) * frames[:, 0]
-  emphasised *= np.hamming(size)
+  emphasised = _emphasise(frames) * np.hamming(size)
   energy = np.log(np.maximum(np.square(emphasised).sum(axis=1), 1.0))
   power = np.square(np.abs(np.fft.rfft(emphasised, n_fft)))
-  bands = np.log(np.maximum(power @ _htk_filters(rate, n_fft, MEL_BANDS), 1.0))
+  bands = np.log(
+    np.maximum(power @ _mel_triangles(rate, n_fft, MEL_BANDS), 1.0)
+  )
   cepstra = scipy.fft.dct(bands, type=2, axis=1, norm="ortho")
   order = np.arange(1, CEPSTRA + 1)
   lifter = 1.0 + LIFTER / 2 * np.sin(np.pi * order / LIFTER)
@@ -134,3 +199,34 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   longer = delta(np.pad(static, ((0, DELTA_WINDOW), (0, 0)), mode="edge"))
   first, second = longer[: len(static)], delta(longer)[: len(static)]
   return np.column_stack([static, first, second]).astype(np.float32)
+
+
+def kaldi_fbank(
+  samples: Samples, rate: int, *, window_ms: int, hop_ms: int, bands: int
+) -> Float[np.ndarray, "time features"]:
+  """Kaldi's log-energy and log filter bank, without dither.
+
+  Whole frames alone; each loses its mean, is pre-emphasised by .97 and
+  windowed by a Hann window to the power .85 ("povey").
+
+  Args:
+    samples: one channel, of at least a window.
+    rate: in Hz.
+    window_ms: the frame's length.
+    hop_ms: from frame to frame.
+    bands: filters from 20 Hz to half the rate.
+
+  Returns:
+    The log-energy before pre-emphasis, of a power of at least 1, then the log
+    of each band's power, at least that of float32's epsilon.
+  """
+  size, hop = rate * window_ms // 1000, rate * hop_ms // 1000
+  n_fft = 1 << (size - 1).bit_length()
+  frames = _frames(samples.astype(np.float64), size, hop)
+  frames = frames - frames.mean(axis=1, keepdims=True)
+  energy = np.log(np.maximum(np.square(frames).sum(axis=1), 1.0))
+  windowed = _emphasise(frames) * np.hanning(size) ** 0.85
+  power = np.square(np.abs(np.fft.rfft(windowed, n_fft)))
+  filtered = power @ _mel_triangles(rate, n_fft, bands, 20.0)
+  log_bands = np.log(np.maximum(filtered, np.finfo(np.float32).eps))
+  return np.column_stack([energy, log_bands]).astype(np.float32)

@@ -82,7 +82,7 @@ def test_accelerations_are_the_regression_of_the_deltas():
 
 
 def test_filters_are_triangles_on_the_mel_scale():
-  filters = spectral._htk_filters(RATE, 512, 26)
+  filters = spectral._mel_triangles(RATE, 512, 26)
   hertz = np.arange(257) * RATE / 512
   mel = 1127 * np.log(1 + hertz / 700)
   step = 1127 * np.log(1 + 8000 / 700) / 27
