@@ -139,3 +139,32 @@ def test_every_real_recording_loads(corpora):
   for path in paths:
     samples, rate = audio.load(path)
     assert rate == 16000 and np.abs(samples).max() <= 1.0
+
+
+def test_quiet_ends_are_trimmed():
+  quiet = np.zeros(RATE, np.float32)
+  found = audio.trim(np.concatenate([quiet, NOISE, quiet]), top_db=25.0)
+  # Frames of 2048 samples every 512 decide.
+  assert RATE <= len(found) <= RATE + 2 * 2048
+
+
+def test_filter_takes_the_mean_where_noise_is_all_there_is():
+  loud = np.zeros(9, np.float32)
+  loud[4] = 1.0
+  # Local variances are 2/9 in three places of nine: the noise is 2/27.
+  kept = 1 - (2 / 27) / (2 / 9)
+  expected = np.zeros(9)
+  expected[3:6] = 1 / 3 + kept * (loud[3:6] - 1 / 3)
+  np.testing.assert_allclose(audio.denoise(loud), expected, atol=1e-6)
+
+
+def test_digital_silence_within_a_recording_passes_the_filter():
+  samples = NOISE.copy()
+  samples[4000:9000] = 0
+  found = audio.denoise(samples)
+  assert found.dtype == np.float32 and (found[4002:8998] == 0).all()
+
+
+def test_constant_audio_is_refused_by_the_filter():
+  with pytest.raises(UserError, match="constant"):
+    audio.denoise(np.zeros(RATE, np.float32))
