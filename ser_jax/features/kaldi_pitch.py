@@ -4,7 +4,7 @@ Ghahremani et al., "A pitch extraction algorithm tuned for automatic speech
 recognition", ICASSP 2014. Every frame has a pitch: where speech is unvoiced,
 the smoothest path leads across, and the correlation tells how far to trust it.
 
-torchaudio (up to 2.0) compiled Kaldi's tracker against vectors of its own whose
+torchaudio (seen in 2.0.2) compiled Kaldi's tracker against vectors of its own whose
 exchange is incomplete, so that its path follows something else: see
 `_torchaudio_path`. Features made with it can be had by name.
 """
@@ -169,7 +169,7 @@ def nccf_pitch(
     path: "viterbi", as published, or "torchaudio", as in its version 2.0.
 
   Returns:
-    For each frame the normalised cross-correlation at its pitch, in [-1, 1],
+    For each frame the normalised cross-correlation at its pitch, about 1 at most,
     and the pitch in Hz.
 
   Raises:
