@@ -4,8 +4,8 @@ Ghahremani et al., "A pitch extraction algorithm tuned for automatic speech
 recognition", ICASSP 2014. Every frame has a pitch: where speech is unvoiced,
 the smoothest path leads across, and the correlation tells how far to trust it.
 
-torchaudio (seen in 2.0.2) compiled Kaldi's tracker against vectors of its own whose
-exchange is incomplete, so that its path follows something else: see
+torchaudio (seen in 2.0.2) compiled Kaldi's tracker against vectors of its own
+whose exchange is incomplete, so that its path follows something else: see
 `_torchaudio_path`. Features made with it can be had by name.
 """
 
@@ -169,8 +169,8 @@ def nccf_pitch(
     path: "viterbi", as published, or "torchaudio", as in its version 2.0.
 
   Returns:
-    For each frame the normalised cross-correlation at its pitch, about 1 at most,
-    and the pitch in Hz.
+    For each frame the normalised cross-correlation at its pitch, about 1 at
+    most, and the pitch in Hz.
 
   Raises:
     ValueError: another rate.
