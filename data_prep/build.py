@@ -89,7 +89,6 @@ def _prepare_synthetic(raw: pathlib.Path) -> None:
   asked = {k: v for k, v in options.items() if v is not None}
   if not raw.exists():
     synthetic.generate(raw, synthetic.Settings(**asked))
-    return
   present = synthetic.read_settings(raw)
   for name, value in asked.items():
     if getattr(present, name) != value:

@@ -5,14 +5,18 @@ audio and of all that determines the result, so that what a cache holds is
 right whenever it is there.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import json
 import math
 import multiprocessing
 import os
 import pathlib
+import platform
+import signal
 import threading
 import time
 import zipfile
@@ -27,10 +31,22 @@ from tqdm import tqdm
 
 from data_prep.utterance import Utterance
 from ser_jax.errors import UserError
-from ser_jax.features import audio
+from ser_jax.features import audio, sets
 from ser_jax.features.sets import FEATURE_SETS, FeatureSet
 
 CHUNK = 8
+LIBRARIES = (
+  "array_record",
+  "kaldi-native-fbank",
+  "librosa",
+  "numpy",
+  "opensmile",
+  "scipy",
+  "ser_jax",
+  "soundfile",
+  "soxr",
+  "tensorflow-datasets",
+)
 # A worker is one core's worth; its numerical libraries must not start threads.
 ONE_THREAD = {
   name: "1"
@@ -164,6 +180,18 @@ def padded_length(
   return max(
     math.ceil(r.samples * feature_set.rate / r.rate) for r in recordings
   )
+
+
+def versions() -> dict[str, str]:
+  """Of Python, the libraries that features may depend on, and their code."""
+  found = {"python": platform.python_version()}
+  for name in LIBRARIES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[name] = importlib.metadata.version(name)
+  sources = sorted(pathlib.Path(sets.__file__).parent.glob("*.py"))
+  code = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+  found["ser_jax.features"] = code.hexdigest()
+  return found
 
 
 def cache_path(
@@ -344,7 +372,11 @@ def _map(run, chunks, workers: int) -> Iterator[tuple[Sequence, list]]:
 
 
 def _end_with_parent() -> None:
-  """Ends this worker when its parent is killed, which a pool would not."""
+  """Ends this worker when its parent is killed, which a pool would not.
+
+  Ctrl-C is the parent's business.
+  """
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
 
   def watch():

@@ -8,11 +8,10 @@ import collections
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
 import io
 import json
+import os
 import pathlib
-import platform
 import shutil
 from collections.abc import Iterator, Sequence
 
@@ -29,18 +28,7 @@ FORMAT = 1
 SPLIT = "utterances"
 # What makes two builds the same; the rest of the metadata is provenance.
 IDENTITY = ("format", "corpus", "features", "recipe", "digest", "labels")
-LIBRARIES = (
-  "array_record",
-  "kaldi-native-fbank",
-  "librosa",
-  "numpy",
-  "opensmile",
-  "scipy",
-  "ser_jax",
-  "soundfile",
-  "soxr",
-  "tensorflow-datasets",
-)
+LOCK = "lock"
 WORDS = ("id", "speaker", "session", "gender", "emotion")
 
 
@@ -79,11 +67,13 @@ def write_shards(
     skipped = extract.Skipped(skip_bad)
     recordings = extract.probe(utterances, skipped)
     identity = _identity(recordings, corpus, feature_set)
-    present = _present(out)
-    if present is not None and not overwrite:
-      _check_same(out, present, identity)
-      shutil.rmtree(partial)
-      return present, False
+    if out.exists():
+      _require_shards(out)
+      if not overwrite:
+        present = _finished(out)
+        _check_same(out, present, identity)
+        shutil.rmtree(partial)
+        return present, False
     if not recordings:
       raise UserError(
         f"no recording of {corpus} can be used: nothing to build."
@@ -109,19 +99,23 @@ def _claim(partial: pathlib.Path) -> Iterator[None]:
   try:
     partial.mkdir(parents=True, exist_ok=True)
     # The lock ends with the process, however that ends.
-    with (partial / "lock").open("w") as lock:
+    with (partial / LOCK).open("w") as lock:
       try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError as error:
         raise UserError(
           f"another build is at work in {partial}: wait for it, or stop it."
         ) from error
-      yield
+      try:
+        yield
+      finally:
+        if partial.is_dir() and os.listdir(partial) == [LOCK]:
+          shutil.rmtree(partial)
   except OSError as error:
     raise UserError(
-      f"cannot write to {error.filename or partial}: {error.strerror}. Free "
-      "disk space or choose another --out; after a stop, the same command "
-      "goes on where it was."
+      f"cannot write to {error.filename or partial}: {error}. Free disk space "
+      "or choose another --out; after a stop, the same command goes on where "
+      "it was."
     ) from error
 
 
@@ -159,24 +153,33 @@ def _identity(
   return dict(zip(IDENTITY, values, strict=True))
 
 
-def _present(out: pathlib.Path) -> dict | None:
-  """Metadata of the folder that is there; None if there is none.
+def _require_shards(out: pathlib.Path) -> None:
+  """Keeps `--overwrite` from what it does not own.
 
   Raises:
     UserError: something else is there.
   """
-  if not out.exists():
-    return None
+  if not (out / "dataset_info.json").is_file():
+    raise UserError(
+      f"{out} exists and is not a folder of shards: choose another --out, or "
+      "move it away."
+    )
+
+
+def _finished(out: pathlib.Path) -> dict:
+  """Metadata of the shards that are there.
+
+  Raises:
+    UserError: they are damaged.
+  """
   try:
     metadata = json.loads((out / "metadata.json").read_text())
-    if set(IDENTITY) <= set(metadata):
-      return metadata
-  except (OSError, ValueError):
-    pass
-  raise UserError(
-    f"{out} exists and is not a folder of shards: choose another --out, or "
-    "move it away."
-  )
+    return {name: metadata[name] for name in IDENTITY} | metadata
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{out / 'metadata.json'} is damaged or of another version "
+      f"({error!r}): pass --overwrite to build the shards again."
+    ) from error
 
 
 def _check_same(out: pathlib.Path, present: dict, identity: dict) -> None:
@@ -209,15 +212,6 @@ def _flatten(tree: dict, keys: Sequence[str], prefix: str = "") -> dict:
   return flat
 
 
-def versions() -> dict[str, str]:
-  """Of Python and of the libraries that features may depend on."""
-  found = {"python": platform.python_version()}
-  for name in LIBRARIES:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      found[name] = importlib.metadata.version(name)
-  return found
-
-
 def _extract(
   recordings: Sequence[Recording],
   feature_set: FeatureSet,
@@ -232,7 +226,7 @@ def _extract(
     "features": feature_set.name,
     "recipe": feature_set.recipe,
     "pad_to": pad_to,
-    "versions": versions(),
+    "versions": extract.versions(),
   }
   jobs = [
     (r, extract.cache_path(cache, r.digest, determinants)) for r in recordings
@@ -270,7 +264,7 @@ def _metadata(
       "emotions": dict(sorted(counts.items())),
     },
     "skipped": skipped,
-    "versions": versions(),
+    "versions": extract.versions(),
     "throughput": throughput.as_metadata(),
     "utterances": table
     | {

@@ -8,6 +8,7 @@ and the settings.
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 
@@ -74,9 +75,9 @@ def generate(raw: pathlib.Path, settings: Settings = Settings()) -> None:  # noq
       f"{raw} exists: the synthetic corpus is generated into a folder of its "
       "own; give another one, or delete it."
     )
-  partial = raw.with_name(raw.name + ".partial")
+  # Two programs may want the corpus at once: each makes it, one names it.
+  partial = raw.with_name(f"{raw.name}.{os.getpid()}.partial")
   try:
-    shutil.rmtree(partial, ignore_errors=True)
     (partial / "audio").mkdir(parents=True)
     rows = [
       _write_utterance(partial / "audio", settings, session, letter, number)
@@ -86,12 +87,15 @@ def generate(raw: pathlib.Path, settings: Settings = Settings()) -> None:  # noq
     ]
     table = {"settings": dataclasses.asdict(settings), "utterances": rows}
     (partial / LABELS).write_text(json.dumps(table, indent=1) + "\n")
-    partial.rename(raw)
+    if not raw.exists():
+      partial.rename(raw)
   except OSError as error:
     raise UserError(
-      f"the synthetic corpus could not be written to {raw}: "
-      f"{error.strerror}. Free disk space or choose another folder."
+      f"the synthetic corpus could not be written to {raw}: {error}. Free "
+      "disk space or choose another folder."
     ) from error
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_settings(raw: pathlib.Path) -> Settings:

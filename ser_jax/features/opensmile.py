@@ -5,6 +5,11 @@ configuration of its components is written here. No frame is lost against
 NumPy's: both take whole frames alone, 1 + (samples - 25 ms) // 10 ms of them.
 """
 
+import ctypes
+import functools
+import importlib.util
+import os
+import pathlib
 import tempfile
 
 import numpy as np
@@ -176,6 +181,30 @@ def configuration(rate: int) -> str:
   return "\n".join(lines) + "\n"
 
 
+@functools.cache
+def _opensmile() -> type:
+  """The class that runs openSMILE.
+
+  openSMILE and TensorFlow both export an FFT named `rdft`, of float and of
+  double: where TensorFlow came first, openSMILE would call that one and destroy
+  the heap. Loaded so that it looks among its own symbols first, it cannot.
+
+  Raises:
+    UserError: openSMILE is not installed.
+  """
+  found = importlib.util.find_spec("opensmile")
+  if found is None or found.origin is None:
+    raise UserError(
+      "the feature set asked for needs openSMILE, which is not installed (its "
+      "licence allows research only): pip install 'ser_jax[opensmile]'."
+    )
+  for library in pathlib.Path(found.origin).parent.rglob("libSMILEapi.so"):
+    ctypes.CDLL(str(library), mode=getattr(os, "RTLD_DEEPBIND", 0))
+  from opensmile.core.lib import OpenSMILE
+
+  return OpenSMILE
+
+
 def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   """HTK's MFCC_E_D_A as openSMILE computes it.
 
@@ -191,19 +220,12 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
     UserError: openSMILE is not installed.
     RuntimeError: openSMILE took or gave less than it should.
   """
-  try:
-    from opensmile.core.lib import OpenSMILE
-  except ImportError as error:
-    raise UserError(
-      "the feature set asked for needs openSMILE, which is not installed (its "
-      "licence allows research only): pip install 'ser_jax[opensmile]'."
-    ) from error
   scaled = np.round(samples.astype(np.float64) * spectral.FULL_SCALE)
   integers = np.clip(
     scaled, -spectral.FULL_SCALE, spectral.FULL_SCALE - 1
   ).astype("<i2")
   rows: list[np.ndarray] = []
-  smile = OpenSMILE()
+  smile = _opensmile()()
   try:
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
       file.write(configuration(rate))

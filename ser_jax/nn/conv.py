@@ -2,19 +2,23 @@
 
 `[batch, time, frequency, channels]`. A block is convolution, BatchNorm, ReLU
 and max-pooling; what its forms compute is the same (tested), how they do is
-not, since XLA's direct convolutions are slow on CPUs:
+not. XLA's convolutions are slow on CPUs, where two forms replace them by matrix
+products, one example at a time: what lies in between stays in the cache, and
+reaching for memory, not arithmetic, is what a CPU waits for.
 
     direct    one XLA convolution: the plain form, and the one for accelerators
-    patches   for one or few input channels: never holds the unpooled output
-    blocked   for many input and few output channels: products of large matrices
+    patches   CPU, for one or few input channels: never holds the whole output
+    blocked   CPU, for many input and few output channels
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm, Moments, masked_moments
@@ -49,31 +53,36 @@ def max_pool(x: Convolved) -> Pooled:
   return jnp.maximum(x[:, :, 0:frequency:2], x[:, :, 1:frequency:2])
 
 
+def each(function: Callable, *arrays: Shaped[Array, "batch ..."]) -> Any:
+  """Applies a function to one example after the other."""
+  return jax.lax.map(lambda example: function(*example), arrays)
+
+
 def _patches(
-  x: Maps, kernel: Kernel, first: tuple[int, int], size: tuple[int, int],
+  x: Float[Array, "time frequency inputs"],
+  kernel: Kernel,
+  first: tuple[int, int],
+  size: tuple[int, int],
   stride: int,
-) -> Float[Array, "batch t f patch"]:  # fmt: skip
+) -> Float[Array, "t f patch"]:
   """Patches laid out in memory, `[kernel_time, kernel_frequency, inputs]`."""
   (row, column), (time, frequency) = first, size
   slices = [
     x[
-      :,
       row + i : row + i + stride * time : stride,
       column + j : column + j + stride * frequency : stride,
     ]
-    for i in range(kernel.shape[0])
-    for j in range(kernel.shape[1])
+    for i, j in np.ndindex(kernel.shape[:2])
   ]
   return jnp.concatenate(slices, axis=-1)
 
 
-def _phases(x: Maps, kernel: Kernel) -> list[Float[Array, "batch t f patch"]]:
+def _phases(x: Float[Array, "time frequency inputs"], kernel: Kernel) -> list:
   """The patches of each of the four places in a pooling window."""
-  time, frequency = _out(x, kernel)
+  time, frequency = _out(x[None], kernel)
+  size = time // POOL, frequency // POOL
   return [
-    _patches(x, kernel, (a, b), (time // POOL, frequency // POOL), POOL)
-    for a in range(POOL)
-    for b in range(POOL)
+    _patches(x, kernel, place, size, POOL) for place in np.ndindex(POOL, POOL)
   ]
 
 
@@ -81,38 +90,45 @@ def _phases(x: Maps, kernel: Kernel) -> list[Float[Array, "batch t f patch"]]:
 def patches_max(x: Maps, kernel: Kernel) -> Pooled:
   """`max_pool(conv(x, kernel))`, one place of the window at a time.
 
-  The unpooled output is never held, and the backward pass needs of it one byte
-  for each pooled value: which place won (the first, if several did).
+  The backward pass needs one byte for each pooled value: which place won (the
+  first, if several did).
   """
   return _patches_max_forward(x, kernel)[0]
 
 
 def _patches_max_forward(x: Maps, kernel: Kernel):
   flat = kernel.reshape(-1, kernel.shape[-1])
-  best = winner = None
-  for number, patches in enumerate(_phases(x, kernel)):
-    y = patches @ flat
-    if best is None:
-      best, winner = y, jnp.zeros(y.shape, jnp.uint8)
-    else:
+
+  def maxima(x):
+    best, *others = (patches @ flat for patches in _phases(x, kernel))
+    winner = jnp.zeros(best.shape, jnp.uint8)
+    for number, y in enumerate(others, start=1):
       winner = jnp.where(y > best, jnp.uint8(number), winner)
       best = jnp.maximum(best, y)
+    return best, winner
+
+  best, winner = each(maxima, x)
   return best, (x, kernel, winner)
 
 
 def _patches_max_backward(saved, gradient: Pooled):
   x, kernel, winner = saved
   flat = kernel.reshape(-1, kernel.shape[-1])
-  shares = [
-    jnp.where(winner == number, gradient, 0.0) for number in range(POOL * POOL)
-  ]
-  phases, back = jax.vjp(lambda x: _phases(x, kernel), x)
-  of_kernel = sum(
-    jnp.einsum("btfp,btfo->po", patches, share)
-    for patches, share in zip(phases, shares, strict=True)
-  )
-  (of_x,) = back([share @ flat.T for share in shares])
-  return of_x, of_kernel.reshape(kernel.shape)
+
+  def gradients(x, winner, gradient):
+    phases, back = jax.vjp(lambda x: _phases(x, kernel), x)
+    shares = [
+      jnp.where(winner == number, gradient, 0.0)
+      for number in range(len(phases))
+    ]
+    of_kernel = sum(
+      jnp.einsum("tfp,tfo->po", patches, share)
+      for patches, share in zip(phases, shares, strict=True)
+    )
+    return back([share @ flat.T for share in shares])[0], of_kernel
+
+  of_x, of_kernel = each(gradients, x, winner, gradient)
+  return of_x, of_kernel.sum(axis=0).reshape(kernel.shape)
 
 
 patches_max.defvjp(_patches_max_forward, _patches_max_backward)
@@ -124,63 +140,77 @@ def patches_moments(
   """Moments of `conv(x, kernel)` from those of its patches.
 
   The mean of a linear map is the map of the mean, its covariance K' C K: no
-  pass over the output, forwards or backwards.
+  pass over the output, forwards or backwards. C adds the scatter within each
+  example to that of the examples' means.
   """
-  flat = kernel.reshape(-1, kernel.shape[-1])
-  patches = _patches(x, kernel, (0, 0), _out(x, kernel), 1)
-  weight = mask.astype(jnp.float32)[:, :, None, None]
-  total = jnp.sum(patches * weight, axis=(0, 1, 2))
-  count = jnp.sum(weight) * patches.shape[2]
-  if axis_name is not None:
-    total, count = jax.lax.psum((total, count), axis_name)
+  size = _out(x, kernel)
+
+  def within(x, mask):
+    patches = _patches(x, kernel, (0, 0), size, 1)
+    mask = mask[:, None, None]
+    count = jnp.sum(mask) * float(size[1])
+    total = jnp.sum(jnp.where(mask, patches, 0.0), axis=(0, 1))
+    mean = total / jnp.maximum(count, 1.0)
+    centred = jnp.where(mask, patches - mean[None, None], 0.0)
+    return count, mean, jnp.einsum("tfp,tfq->pq", centred, centred)
+
+  def add(sums):
+    return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+  counts, means, scatters = each(within, x, mask)
+  count, total = add((jnp.sum(counts), counts @ means))
   safe = jnp.maximum(count, 1.0)
   mean = total / safe
-  centred = (patches - mean[None, None, None]) * weight
-  covariance = jnp.einsum("btfp,btfq->pq", centred, centred)
-  if axis_name is not None:
-    covariance = jax.lax.psum(covariance, axis_name)
-  variance = jnp.sum(flat * (covariance / safe @ flat), axis=0)
+  apart = means - mean[None]
+  scatter = jnp.sum(scatters, axis=0) + (apart * counts[:, None]).T @ apart
+  flat = kernel.reshape(-1, kernel.shape[-1])
+  variance = jnp.sum(flat * (add(scatter) / safe @ flat), axis=0)
   return mean @ flat, jnp.maximum(variance, 0.0), count
 
 
 @jax.custom_vjp
 def blocked(x: Maps, kernel: Kernel) -> Convolved:
-  """`conv(x, kernel)` as one product over patches along frequency.
+  """`conv(x, kernel)` as one product with all of the kernel's taps.
 
-  The product gives the share of each of the kernel's time taps; the shares are
-  added, shifted in time. The kernel's gradient is a product too.
+  The product gives what each place contributes to every place around it; the
+  contributions are added, shifted.
   """
-  high, wide, inputs, outputs = kernel.shape
-  time, frequency = _out(x, kernel)
-  stacked = jnp.concatenate(
-    [x[:, :, j : j + frequency] for j in range(wide)], axis=-1
-  )
-  taps = kernel.transpose(1, 2, 0, 3).reshape(wide * inputs, high * outputs)
-  shares = stacked @ taps
-  return sum(
-    shares[:, i : i + time, :, i * outputs : (i + 1) * outputs]
-    for i in range(high)
-  )
+  outputs, (time, frequency) = kernel.shape[-1], _out(x, kernel)
+  taps = _taps(kernel)
+
+  def convolve(x):
+    shares = x @ taps
+    return sum(
+      shares[i : i + time, j : j + frequency, n * outputs : (n + 1) * outputs]
+      for n, (i, j) in enumerate(np.ndindex(kernel.shape[:2]))
+    )
+
+  return each(convolve, x)
+
+
+def _taps(kernel: Kernel) -> Float[Array, "inputs taps_outputs"]:
+  """The kernel's taps side by side."""
+  return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
 
 
 def _blocked_backward(saved, gradient: Convolved):
   x, kernel = saved
   high, wide, inputs, outputs = kernel.shape
-  time, frequency = _out(x, kernel)
-  flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-  of_x = conv(gradient, flipped, (high - 1, wide - 1))
-  padded = jnp.pad(gradient, ((0, 0), (high - 1, high - 1), (0, 0), (0, 0)))
-  shifted = jnp.concatenate(
-    [padded[:, high - 1 - i : high - 1 - i + x.shape[1]] for i in range(high)],
-    axis=-1,
-  )
-  of_kernel = jnp.stack(
-    [
-      jnp.einsum("btfc,btfo->co", x[:, :, j : j + frequency], shifted)
-      for j in range(wide)
-    ]
-  ).reshape(wide, inputs, high, outputs)
-  return of_x, of_kernel.transpose(2, 0, 1, 3)
+  taps = _taps(kernel)
+
+  def gradients(x, gradient):
+    shares = jnp.concatenate(
+      [
+        jnp.pad(gradient, ((i, high - 1 - i), (j, wide - 1 - j), (0, 0)))
+        for i, j in np.ndindex(high, wide)
+      ],
+      axis=-1,
+    )
+    return shares @ taps.T, jnp.einsum("tfi,tfs->is", x, shares)
+
+  of_x, of_taps = each(gradients, x, gradient)
+  of_taps = of_taps.sum(axis=0).reshape(inputs, high, wide, outputs)
+  return of_x, of_taps.transpose(1, 2, 0, 3)
 
 
 blocked.defvjp(lambda x, kernel: (blocked(x, kernel), (x, kernel)),

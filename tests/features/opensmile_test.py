@@ -1,5 +1,7 @@
 """openSMILE is the reference of NumPy's MFCC_E_D_A."""
 
+import importlib.util
+import subprocess
 import sys
 
 import numpy as np
@@ -87,6 +89,21 @@ def test_set_differs_from_the_default_in_the_cepstra_alone():
 
 
 def test_without_opensmile_the_remedy_is_named(monkeypatch):
-  monkeypatch.setitem(sys.modules, "opensmile.core.lib", None)
+  opensmile._opensmile.cache_clear()
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(UserError, match=r"pip install 'ser_jax\[opensmile\]'"):
     FEATURE_SETS["ds_lstm_opensmile"].extract(SIGNALS["noise"], RATE)
+
+
+def test_tensorflow_may_be_there_first():
+  """Both export `rdft`; the wrong one aborts the process."""
+  pytest.importorskip("opensmile")
+  pytest.importorskip("tensorflow")
+  program = (
+    "import tensorflow, numpy as np\n"
+    "from ser_jax.features import opensmile\n"
+    "noise = np.random.default_rng(0).normal(0, 0.1, 80000)\n"
+    "for _ in range(5):\n"
+    "  opensmile.mfcc_e_d_a(noise.astype(np.float32), 16000)\n"
+  )
+  subprocess.run([sys.executable, "-c", program], check=True)
