@@ -46,6 +46,7 @@ def prepare(
 
   Returns:
     The batch that models see: zero beyond each length, lengths 0 for filler.
+    Its target `speaker` numbers the training speakers, -1 for others.
   """
   inputs, lengths = {}, {}
   for name, plan in plans.items():
@@ -64,4 +65,9 @@ def prepare(
     else:
       x = jnp.where((length > 0)[:, None], x, 0.0)
     inputs[name], lengths[name] = x, length
-  return batch.replace(inputs=inputs, lengths=lengths)
+  speaker = statistics.speaker_class[batch.speaker]
+  return batch.replace(
+    inputs=inputs,
+    lengths=lengths,
+    targets={**batch.targets, "speaker": speaker},
+  )

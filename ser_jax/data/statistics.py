@@ -41,11 +41,24 @@ class Statistics:
     median: frames, for inputs that are resampled.
     mean: of each feature, for inputs that are standardised.
     deviation: likewise.
+    speaker_class: of each speaker of the corpus, its number among the training
+      speakers; -1 for the others.
   """
 
   median: dict[str, Int[Array | np.ndarray, "*runs"]]
   mean: dict[str, Float[Array | np.ndarray, "*runs dim"]]
   deviation: dict[str, Float[Array | np.ndarray, "*runs dim"]]
+  speaker_class: Int[Array | np.ndarray, "*runs speakers"]
+
+
+def speaker_classes(
+  speakers: Int[np.ndarray, "all"], train: Int[np.ndarray, "n"]
+) -> Int[np.ndarray, "speakers"]:
+  """Numbers the speakers of the training part; -1 for those of no use."""
+  classes = np.full(speakers.max() + 1, -1, np.int32)
+  present = np.unique(speakers[train])
+  classes[present] = np.arange(len(present))
+  return classes
 
 
 def median_frames(
@@ -129,7 +142,9 @@ def fold_statistics(shards, plans: dict[str, InputPlan], fold) -> Statistics:
       mean[name] += shift * len(values) / total
       count[name] = total
   deviation = {name: np.sqrt(scatter[name] / count[name]) for name in wanted}
+  _, speakers = np.unique(shards.table.speakers, return_inverse=True)
   return Statistics(
+    speaker_class=speaker_classes(speakers, fold.train),
     median=median,
     mean={name: mean[name].astype(np.float32) for name in wanted},
     deviation={
