@@ -119,7 +119,7 @@ def check(config) -> None:
       "nor wa."
     )
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
-  make_model(config, classes=len(config.data.classes), axis_name=None)
+  make_model(config, classes=len(config.data.classes))
 
 
 def ensure_shards(config) -> None:
@@ -157,16 +157,26 @@ def ensure_shards(config) -> None:
     )
 
 
-def make_model(config, *, classes: int, axis_name: str | None):
+def make_model(config, **sizes: int | str | None):
   """The model that a config names, with its options.
+
+  Args:
+    config: the whole config.
+    **sizes: what the data and the devices decide; a model takes those that it
+      has a field for.
+
+  Returns:
+    The module.
 
   Raises:
     UserError: an option that the model does not have.
   """
   options = {k: v for k, v in config.model.items() if k != "name"}
   build = MODELS[config.model.name]
+  fields = build.__dataclass_fields__
+  sizes = {name: size for name, size in sizes.items() if name in fields}
   try:
-    return build(classes=classes, axis_name=axis_name, **options)
+    return build(**sizes, **options)
   except (TypeError, ValueError) as error:
     raise UserError(f"config.model: {error}.") from error
 
@@ -188,8 +198,17 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
   steps = order.steps_per_epoch(
     max(len(run.train) for run in listed), config.batch_size
   )
+  fold_statistics = {
+    fold.name: statistics.fold_statistics(
+      dataset.shards, dataset.examples.plans, fold
+    )
+    for fold in dataset.protocol.folds
+  }
   model = make_model(
-    config, classes=len(dataset.classes), axis_name=layout.axis_name
+    config,
+    classes=len(dataset.classes),
+    speakers=1 + max(s.speaker_class.max() for s in fold_statistics.values()),
+    axis_name=layout.axis_name,
   )
   stages = TASKS[config.task.name](
     model,
@@ -216,12 +235,7 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
       tuple(listed[first : first + layout.size])
       for first in range(0, len(listed), layout.size)
     ),
-    statistics={
-      fold.name: statistics.fold_statistics(
-        dataset.shards, dataset.examples.plans, fold
-      )
-      for fold in dataset.protocol.folds
-    },
+    statistics=fold_statistics,
   )
 
 

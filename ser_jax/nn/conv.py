@@ -1,16 +1,17 @@
 """Convolution blocks over time and frequency, exact under padding.
 
-`[batch, time, frequency, channels]`. A block is convolution, BatchNorm, ReLU
-and max-pooling; what its forms compute is the same (tested), how they do is
-not. XLA's convolutions are slow on CPUs, where two forms replace them by matrix
-products, one example at a time: what lies in between stays in the cache, and
-reaching for memory, not arithmetic, is what a CPU waits for.
+`[batch, time, frequency, channels]`. A block is convolution, BatchNorm, an
+activation and max-pooling; what its forms compute is the same (tested), how
+they do is not. XLA's convolutions are slow on CPUs, where two forms replace
+them by matrix products, one example at a time: what lies in between stays in
+the cache, and reaching for memory, not arithmetic, is what a CPU waits for.
 
     direct    one XLA convolution: the plain form, and the one for accelerators
     patches   CPU, for one or few input channels: never holds the whole output
     blocked   CPU, for many input and few output channels
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,13 +32,14 @@ Mask = Bool[Array, "batch out_time"]
 POOL = 2
 
 
-def conv(
-  x: Maps, kernel: Kernel, padding: tuple[int, int] = (0, 0)
-) -> Convolved:
-  """XLA's convolution with unit stride."""
-  around = [(size, size) for size in padding]
+def conv(x: Maps, kernel: Kernel, stride: int = 1) -> Convolved:
+  """XLA's convolution without padding."""
   return jax.lax.conv_general_dilated(
-    x, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    x,
+    kernel,
+    (stride, stride),
+    "VALID",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
 
 
@@ -241,26 +243,30 @@ FORMS = {
 
 
 def conv_lengths(
-  lengths: Int[Array, "batch"], kernel: int, padding: int
+  lengths: Int[Array, "batch"], kernel: int, padding: int, stride: int = 1
 ) -> Int[Array, "batch"]:
   """Valid frames after a convolution; 0 stays 0."""
-  after = jnp.maximum(lengths + 2 * padding - kernel + 1, 0)
-  return jnp.where(lengths > 0, after, 0)
+  after = (lengths + 2 * padding - kernel) // stride + 1
+  return jnp.where(lengths > 0, jnp.maximum(after, 0), 0)
 
 
 class ConvBlock(nn.Module):
-  """Convolution -> BatchNorm -> ReLU -> max-pool 2 x 2.
+  """Convolution -> BatchNorm -> dropout -> activation -> max-pool 2 x 2.
 
   BatchNorm's statistics are those of the convolution's whole output, but its
-  scaling, monotone in each channel, comes after the pooling: four times fewer
-  values are normalised and kept. Where the scale is negative, minima are
-  wanted: such a channel's filter is negated before and its maxima after.
+  scaling and what follows, all monotone in each channel, come after the
+  pooling: four times fewer values are normalised and kept. Where the scale is
+  negative, minima are wanted: such a channel's filter is negated before and
+  its maxima after.
 
   Attributes:
     channels: output channels.
     kernel: extent in time and frequency.
     padding: zeros on every side.
-    form: a key of `FORMS`.
+    stride: of the convolution, in time and frequency.
+    activation: a monotone function that leaves 0 as it is.
+    dropout: the share of whole channels dropped.
+    form: a key of `FORMS`; strides other than 1 are for `direct` alone.
     bias: whether the convolution has a bias. BatchNorm removes it from all but
       the running mean; it is there to count parameters as PyTorch does.
     axis_name: a mapped axis that the batch is split over, if any.
@@ -269,9 +275,25 @@ class ConvBlock(nn.Module):
   channels: int
   kernel: tuple[int, int]
   padding: int = 0
+  stride: int = 1
+  activation: Callable = nn.relu
+  dropout: float = 0.0
   form: str = "direct"
   bias: bool = False
   axis_name: str | None = None
+
+  def __post_init__(self):
+    """Checks the form.
+
+    Raises:
+      ValueError: a form that does not exist, or not with such a stride.
+    """
+    if self.form not in FORMS or (self.stride != 1 and self.form != "direct"):
+      raise ValueError(
+        f"form={self.form!r} with stride={self.stride}: forms are "
+        f"{', '.join(FORMS)}, and strides other than 1 need direct"
+      )
+    super().__post_init__()
 
   @nn.compact
   def __call__(
@@ -298,10 +320,15 @@ class ConvBlock(nn.Module):
     if self.padding:
       around = (self.padding, self.padding)
       x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
-    lengths = conv_lengths(lengths, self.kernel[0], self.padding)
-    mask = valid_frames(lengths, x.shape[1] - self.kernel[0] + 1)
+    lengths = conv_lengths(lengths, self.kernel[0], self.padding, self.stride)
+    mask = valid_frames(
+      lengths, (x.shape[1] - self.kernel[0]) // self.stride + 1
+    )
     sign = jnp.where(scale >= 0, 1.0, -1.0)
-    pooled, (mean, variance, count) = FORMS[self.form](
+    form = FORMS[self.form]
+    if self.stride != 1:
+      form = _pooled(functools.partial(conv, stride=self.stride))
+    pooled, (mean, variance, count) = form(
       x,
       kernel * sign[None, None, None],
       mask,
@@ -312,8 +339,10 @@ class ConvBlock(nn.Module):
       (mean * sign + bias, variance, count), train=train
     )
     factor, offset = factor * jnp.abs(scale), (bias * factor + offset) * scale
-    out = nn.relu(
-      pooled * factor[None, None, None] + (offset + shift)[None, None, None]
+    out = pooled * factor[None, None, None] + (offset + shift)[None, None, None]
+    out = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(
+      out, deterministic=not train
     )
+    out = self.activation(out)
     lengths = lengths // POOL
     return zero_padding(out, lengths), lengths

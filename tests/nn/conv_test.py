@@ -58,13 +58,15 @@ def value_and_gradients(function, *args):
   return out, grads
 
 
-def test_conv_is_a_correlation():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_conv_is_a_correlation(stride):
   x, kernel = maps()[:2], normal(3, 2, INPUTS, OUTPUTS, seed=1)
-  out = conv(jnp.array(x), jnp.array(kernel), (1, 0))
-  assert out.shape == (2, TIME, WIDE - 1, OUTPUTS)
-  padded = np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
-  for t, f in [(0, 0), (4, 3), (TIME - 1, WIDE - 2)]:
-    want = np.einsum("bijc,ijco->bo", padded[:, t : t + 3, f : f + 2], kernel)
+  out = conv(jnp.array(x), jnp.array(kernel), stride)
+  high, wide = (TIME - 3) // stride + 1, (WIDE - 2) // stride + 1
+  assert out.shape == (2, high, wide, OUTPUTS)
+  for t, f in [(0, 0), (2, 3), (high - 1, wide - 1)]:
+    i, j = t * stride, f * stride
+    want = np.einsum("bijc,ijco->bo", x[:, i : i + 3, j : j + 2], kernel)
     np.testing.assert_allclose(out[:, t, f], want, rtol=1e-4, atol=1e-5)
 
 
@@ -115,7 +117,9 @@ def plain(params, stats, x, lengths, padding, train):
 
   `lengths` are known numbers, so that the valid frames are simply picked.
   """
-  y = conv(x, params["kernel"], (padding, padding))
+  around = (padding, padding)
+  x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+  y = conv(x, params["kernel"])
   y = y + params.get("bias", jnp.zeros(OUTPUTS))[None, None, None]
   high = len(params["kernel"])
   after = np.where(lengths, np.maximum(lengths + 2 * padding - high + 1, 0), 0)

@@ -1,0 +1,160 @@
+"""Speaker-invariant emotion recognition by domain-adversarial training.
+
+  python -m ser_jax.main --config=configs/dat.py               synthetic corpus
+  python -m ser_jax.main --config=configs/dat.py:mfcc,depth1,gamma3.33,emodb \
+      --config.data.raw=DIR                                    Emo-DB
+
+The systems of Tables 1-3 (Leow, NTU 2021). Words: a feature set (mfcc, lms,
+logmfb_pitch), the depth of the 2D CNN (depth1 ... depth4) or another encoder
+(tdnn_bilstm, cnn_gru: their sizes are this project's, none are published), the
+adversary (plain for none, gamma1.25, gamma2.5, gamma3.33), legacy (the loss of
+the thesis' code), a corpus (synthetic, emodb, ravdess). Whole tables come from
+configs/tables/dat_table1.py and its neighbours; README.md has the figures.
+"""
+
+from configs import common
+
+GAMMAS = {"plain": None, "gamma1.25": 1.25, "gamma2.5": 2.5, "gamma3.33": 3.33}
+DEPTHS = {"depth1": 1, "depth2": 2, "depth3": 3, "depth4": 4}
+ENCODERS = ("tdnn_bilstm", "cnn_gru")
+FEATURES = ("mfcc", "lms", "logmfb_pitch")
+CLASSES = {
+  "emodb": (
+    *("angry", "boredom", "disgust", "fear", "happy", "neutral", "sad"),
+  ),
+  "ravdess": (
+    *("angry", "calm", "disgust", "fear", "happy", "neutral", "sad"),
+    "surprise",
+  ),
+  "synthetic": common.FOUR_CLASSES,
+}
+# Accuracy and its deviation over folds: Emo-DB, then RAVDESS. The columns are
+# plain, gamma 1.25, 2.5 and 3.33.
+TABLE_1 = {
+  "depth1": ("67.3 6.5, 72.1 8.4, 70.6 5.9, 73.6 7.1",
+             "56.3 8.1, 60.6 10.3, 61.2 8.4, 60.6 10.6"),
+  "depth2": ("68.3 9.6, 68.0 8.0, 71.0 7.6, 67.6 7.4",
+             "56.3 9.8, 59.4 7.6, 60.9 8.5, 60.5 9.9"),
+  "depth3": ("65.7 10.6, 65.1 7.2, 66.0 5.5, 66.6 5.6",
+             "55.8 8.8, 53.7 6.7, 59.4 7.6, 58.9 8.5"),
+  "depth4": ("59.6 5.3, 66.0 6.9, 62.9 9.6, 65.2 7.2",
+             "54.0 11.3, 54.2 8.7, 54.1 9.3, 51.3 11.1"),
+}  # fmt: skip
+TABLE_2 = {
+  "depth1": ("38.6 8.5, 45.1 7.3, 43.8 4.0, 45.9 3.9",
+             "43.3 6.2, 41.6 8.0, 43.3 6.9, 41.3 8.6"),
+  "depth2": ("52.4 9.6, 48.5 9.1, 52.4 4.3, 49.2 3.2",
+             "46.0 6.2, 44.2 6.6, 43.2 9.2, 41.9 8.3"),
+  "depth3": ("50.5 5.6, 51.6 5.6, 52.6 5.9, 51.6 5.5",
+             "42.9 5.9, 43.2 6.5, 45.2 4.8, 47.0 8.0"),
+  "depth4": ("52.3 6.3, 55.3 8.4, 54.3 9.6, 55.8 8.8",
+             "46.5 6.1, 45.3 9.0, 45.4 7.8, 45.3 9.0"),
+}  # fmt: skip
+# With the adversary; the thesis does not say which gamma.
+TABLE_3 = {
+  "tdnn_bilstm": ("61.4 8.7", "52.4 10.9"),
+  "cnn_gru": ("44.2 4.7", "30.5 4.6"),
+}
+
+
+def paper(
+  corpus: str, features: str, encoder: str, gamma: str
+) -> tuple[float, float] | None:
+  """The thesis' accuracy and deviation, in per cent, or None."""
+  column = {"emodb": 0, "ravdess": 1}.get(corpus)
+  table = {"mfcc": TABLE_1, "lms": TABLE_2}.get(features, {})
+  cells = None
+  if column is not None and encoder in table:
+    cells = table[encoder][column].split(", ")[list(GAMMAS).index(gamma)]
+  elif column is not None and encoder in TABLE_3 and gamma != "plain":
+    cells = TABLE_3[encoder][column]
+  if cells is None:
+    return None
+  mean, deviation = map(float, cells.split())
+  return mean, deviation
+
+
+def get_config(words: str = "mfcc,depth1,gamma3.33"):
+  given = common.read_words(
+    words,
+    {
+      "features": FEATURES,
+      "encoder": (*DEPTHS, *ENCODERS),
+      "adversary": tuple(GAMMAS),
+      "loss": ("legacy",),
+      "corpus": tuple(CLASSES),
+    },
+  )
+  encoder = given["encoder"] or "depth1"
+  usual = "logmfb_pitch" if encoder == "cnn_gru" else "mfcc"
+  features = given["features"] or usual
+  gamma = given["adversary"] or "gamma3.33"
+  corpus = given["corpus"] or "synthetic"
+  config = common.get_config()
+  common.use_corpus(config, corpus)
+  config.system = "dat"
+  parts = [features, encoder, gamma, given["loss"]]
+  config.variant = "-".join(part for part in parts if part)
+  config.data.features = f"dat_{features}"
+  config.data.classes = CLASSES[corpus]
+  config.data.inputs = {
+    # The thesis normalises nothing; silence is padding, and is not masked.
+    "features": {"resample": False, "standardize": False, "buckets": ()}
+  }
+  _model(config, encoder, adversary=gamma != "plain")
+  _task(config, GAMMAS[gamma], legacy=given["loss"] == "legacy")
+  config.epochs = 100
+  config.batch_size = 32
+  config.selection.metric = "wa"
+  if corpus == "synthetic":
+    config.protocol.folds = (0, 1)
+    config.epochs = 10
+  found = paper(corpus, features, encoder, gamma)
+  if found and not given["loss"]:
+    config.paper.update(
+      {
+        "source": "Leow 2021, Tables 1-3",
+        "corpus": corpus,
+        "wa": found[0],
+        "wa_std": found[1],
+        "protocol": "leave two speakers out",
+      }
+    )
+  return config
+
+
+def _model(config, encoder: str, *, adversary: bool) -> None:
+  """The thesis' sizes; for the other encoders, ours."""
+  config.model.update(
+    {
+      "name": "speaker_invariant",
+      "encoder": "cnn_bigru" if encoder in DEPTHS else encoder,
+      "adversary": adversary,
+      "depth": DEPTHS.get(encoder, 1),
+      "channels": 512 if encoder == "tdnn_bilstm" else 64,
+      "kernel": 2,
+      "stride": 1,
+      "hidden": 256,
+      "conv_dropout": 0.1,
+      "head": 128,
+      "head_dropout": 0.5,
+      # How convolutions and recurrences are computed; the result is the same.
+      "forms": ("patches", "blocked"),
+      "hoist": True,
+    }
+  )
+
+
+def _task(config, gamma: float | None, *, legacy: bool) -> None:
+  """Classification, against the speakers or not."""
+  if gamma is None:
+    if legacy:
+      raise ValueError("plain has no adversary, hence no legacy loss.")
+    return
+  config.task.update(
+    {
+      "name": "domain_adversarial",
+      "gamma": gamma,
+      "legacy_thesis_loss": legacy,
+    }
+  )

@@ -1,0 +1,138 @@
+"""Emotion classification against a speaker classifier: one phase, one loss.
+
+The reversal is an op within the model, its strength a function of the progress.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from ser_jax import losses
+from ser_jax.batch import Batch
+from ser_jax.tasks import classify
+from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
+
+NO_REVERSAL = -1.0
+
+
+def stages(
+  model: nn.Module,
+  config,
+  optimizer: Callable[[int], optax.GradientTransformationExtraArgs],
+  axis_name: str | None,
+) -> tuple[Stage, ...]:
+  """The single stage `train`.
+
+  Args:
+    model: see `domain_adversarial`.
+    config: the whole config; `task.gamma`, `task.label_smoothing`,
+      `task.legacy_thesis_loss` and `epochs` are read.
+    optimizer: epochs of a stage to its optimizer.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    One stage.
+  """
+  task = domain_adversarial(
+    model,
+    optimizer(config.epochs),
+    gamma=config.task.gamma,
+    label_smoothing=config.task.label_smoothing,
+    legacy_thesis_loss=config.task.legacy_thesis_loss,
+    axis_name=axis_name,
+  )
+  return (Stage("train", task, config.epochs),)
+
+
+def annealed(
+  progress: Float[Array, ""], gamma: float | Float[Array, ""]
+) -> Float[Array, ""]:
+  """The strength 2 / (1 + exp(-gamma p)) - 1, rising from 0.
+
+  Args:
+    progress: p, the share of the training that is done.
+    gamma: how soon it rises; at 0 the strength stays 0.
+
+  Returns:
+    lambda_p (thesis, section 3.4).
+  """
+  return jnp.tanh(0.5 * gamma * progress)
+
+
+def domain_adversarial(
+  model: nn.Module,
+  tx: optax.GradientTransformationExtraArgs,
+  *,
+  gamma: float,
+  label_smoothing: float = 0.0,
+  legacy_thesis_loss: bool = False,
+  axis_name: str | None = None,
+) -> Task:
+  """Domain-adversarial training over speakers (thesis, section 3.4).
+
+  Args:
+    model: returns `logits` over the emotions and `speaker` logits behind a
+      gradient reversal of strength `reversal`.
+    tx: the optimizer of every parameter.
+    gamma: how soon the reversal gains strength.
+    label_smoothing: of the emotions.
+    legacy_thesis_loss: minimise `J_e - lambda J_s` for all parameters, with a
+      softmax before the cross-entropy's own, as the thesis' code does: its
+      speaker head *maximises* its own loss.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    A task with the single phase `adversarial`; its `scores` are probabilities
+    of the emotions.
+  """
+  plain = classify.classify(model, tx, axis_name=axis_name)
+
+  def loss_fn(
+    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
+  ) -> tuple[Array, tuple[PyTree, Totals]]:
+    strength = annealed(progress, gamma)
+    outputs, changed = model.apply(
+      {"params": params, "batch_stats": batch_stats},
+      batch.inputs,
+      batch.lengths,
+      train=True,
+      reversal=NO_REVERSAL if legacy_thesis_loss else strength,
+      mutable=["batch_stats"],
+      rngs={"dropout": rng},
+    )
+    emotion, speaker = outputs["logits"], outputs["speaker"]
+    if legacy_thesis_loss:
+      emotion, speaker = jax.nn.softmax(emotion), jax.nn.softmax(speaker)
+    labels = batch.targets["emotion"], batch.targets["speaker"]
+    of_emotion, count = losses.cross_entropy(
+      emotion, labels[0], batch.weight, label_smoothing=label_smoothing
+    )
+    of_speaker, _ = losses.cross_entropy(speaker, labels[1], batch.weight)
+    sign = -strength if legacy_thesis_loss else 1.0
+    totals = {
+      "loss": (of_emotion, count),
+      "wa": _right(emotion, labels[0], batch.weight, count),
+      "speaker_loss": (of_speaker, count),
+      "speaker_accuracy": _right(speaker, labels[1], batch.weight, count),
+      "reversal": (strength * count, count),
+    }
+    loss = losses.mean(of_emotion + sign * of_speaker, count, axis_name)
+    return loss, (changed["batch_stats"], totals)
+
+  return Task(
+    plain.init, (Phase("adversarial", None, loss_fn, tx),), plain.predict
+  )
+
+
+def _right(
+  logits: Float[Array, "batch classes"],
+  labels: Array,
+  weight: Float[Array, "batch"],
+  count: Float[Array, ""],
+) -> tuple[Array, Array]:
+  """How many are right, and of how many."""
+  return jnp.sum((jnp.argmax(logits, axis=-1) == labels) * weight), count
