@@ -1,8 +1,10 @@
-"""MFCC_E_D_A by openSMILE itself: the check on `spectral.mfcc_e_d_a`.
+"""What openSMILE computes: its standard sets, and HTK's MFCC_E_D_A.
 
-openSMILE's licence allows research only, so it is an extra, and the
-configuration of its components is written here. No frame is lost against
-NumPy's: both take whole frames alone, 1 + (samples - 25 ms) // 10 ms of them.
+openSMILE's licence allows research only, so it is an extra; its standard sets
+are those of the installed package. MFCC_E_D_A, which it does not have, is the
+check on `spectral.mfcc_e_d_a`; the configuration of its components is written
+here. No frame is lost against NumPy's: both take whole frames alone,
+1 + (samples - 25 ms) // 10 ms of them.
 """
 
 import ctypes
@@ -220,25 +222,10 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
     UserError: openSMILE is not installed.
     RuntimeError: openSMILE took or gave less than it should.
   """
-  scaled = np.round(samples.astype(np.float64) * spectral.FULL_SCALE)
-  integers = np.clip(
-    scaled, -spectral.FULL_SCALE, spectral.FULL_SCALE - 1
-  ).astype("<i2")
-  rows: list[np.ndarray] = []
-  smile = _opensmile()()
-  try:
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
-      file.write(configuration(rate))
-      file.flush()
-      smile.initialize(file.name, {}, loglevel=0)
-    # The memory behind a row is used again for the next one.
-    smile.external_sink_set_callback(SINK, lambda row: rows.append(row.copy()))
-    if not smile.external_audio_source_write_data(SOURCE, integers.tobytes()):
-      raise RuntimeError(f"openSMILE refused {len(samples)} samples.")
-    smile.external_audio_source_set_eoi(SOURCE)
-    smile.run()
-  finally:
-    smile.free()
+  with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+    file.write(configuration(rate))
+    file.flush()
+    rows = _run(file.name, {}, (SOURCE, SINK), samples)
   expected = spectral.frame_count(len(samples), rate)
   if len(rows) != expected:
     raise RuntimeError(
@@ -246,3 +233,80 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
       f"Hz, not {expected}."
     )
   return np.stack(rows).astype(np.float32)
+
+
+def standard(
+  samples: Samples, rate: int, *, feature_set: str, level: str
+) -> Float[np.ndarray, "rows dim"]:
+  """A standard feature set as the installed openSMILE computes it.
+
+  Args:
+    samples: one channel in [-1, 1]; rounded to 16 bits.
+    rate: in Hz.
+    feature_set: a member of `opensmile.FeatureSet`, such as `IS13`.
+    level: a member of `opensmile.FeatureLevel`, such as `Functionals`.
+
+  Returns:
+    One row a frame of 10 ms; a single row of functionals.
+
+  Raises:
+    UserError: openSMILE is not installed.
+    RuntimeError: openSMILE gave no row or one that is not finite.
+  """
+  path, options, ends = _standard(feature_set, level)
+  rows = _run(path, options | {"sampleRate": rate}, ends, samples)
+  if not rows or not all(np.isfinite(row).all() for row in rows):
+    raise RuntimeError(
+      f"openSMILE made {len(rows)} rows of {feature_set} {level} from "
+      f"{len(samples)} samples at {rate} Hz, or some that are not finite."
+    )
+  return np.stack(rows).astype(np.float32)
+
+
+@functools.cache
+def _standard(feature_set: str, level: str) -> tuple[str, dict, tuple]:
+  """Configuration file, options, and the names of source and sink."""
+  _opensmile()
+  import opensmile
+  from opensmile.core.config import config
+
+  smile = opensmile.Smile(
+    opensmile.FeatureSet[feature_set], opensmile.FeatureLevel[level]
+  )
+  root = pathlib.Path(smile.default_config_root)
+  options = {
+    "source": str(root / config.EXTERNAL_INPUT_CONFIG),
+    "sink": str(root / config.EXTERNAL_OUTPUT_SINGLE_CONFIG),
+    "sinkLevel": smile.feature_level.value,
+    "bufferModeRbConf": str(root / "shared/BufferModeRb.conf.inc"),
+    "frameModeFunctionalsConf": str(
+      root / "shared/FrameModeFunctionals.conf.inc"
+    ),
+    "nBits": 16,
+  }
+  ends = config.EXTERNAL_SOURCE_COMPONENT, config.EXTERNAL_OUTPUT_COMPONENT
+  return smile.config_path, options, ends
+
+
+def _run(
+  path: str, options: dict, ends: tuple[str, str], samples: Samples
+) -> list[np.ndarray]:
+  """Rows of the sink, once the source has had all samples."""
+  scaled = np.round(samples.astype(np.float64) * spectral.FULL_SCALE)
+  integers = np.clip(
+    scaled, -spectral.FULL_SCALE, spectral.FULL_SCALE - 1
+  ).astype("<i2")
+  source, sink = ends
+  rows: list[np.ndarray] = []
+  smile = _opensmile()()
+  try:
+    smile.initialize(path, options, loglevel=0)
+    # The memory behind a row is used again for the next one.
+    smile.external_sink_set_callback(sink, lambda row: rows.append(row.copy()))
+    if not smile.external_audio_source_write_data(source, integers.tobytes()):
+      raise RuntimeError(f"openSMILE refused {len(samples)} samples.")
+    smile.external_audio_source_set_eoi(source)
+    smile.run()
+  finally:
+    smile.free()
+  return rows

@@ -217,6 +217,31 @@ def _dat_pitch(name: str, path: str) -> FeatureSet:
   return _dat(name, bands + 3, 160, 640, recipe, compute)
 
 
+def _opensmile(
+  name: str, standard: str, level: str, dim: int, least: int
+) -> FeatureSet:
+  """A standard set of openSMILE: functionals, or descriptors every 10 ms.
+
+  Descriptors lie in windows of 60 ms where they tell of the pitch, of 20 or
+  25 ms elsewhere; no frame reaches past the recording.
+  """
+  rate, functionals = 16000, level == "Functionals"
+  key = "functionals" if functionals else "descriptors"
+
+  def compute(samples: Samples) -> Features:
+    rows = opensmile.standard(samples, rate, feature_set=standard, level=level)
+    return {key: rows[0] if functionals else rows}
+
+  return FeatureSet(
+    name=name,
+    rate=rate,
+    least=least,
+    inputs={key: InputSpec(dim, None if functionals else 100.0)},
+    recipe={"rate": rate, "by": "openSMILE", "set": standard, "level": level},
+    compute=compute,
+  )
+
+
 FEATURE_SETS = {
   feature_set.name: feature_set
   for feature_set in (
@@ -227,5 +252,9 @@ FEATURE_SETS = {
     _dat_spectral("dat_lms", cepstra=None),
     _dat_pitch("dat_logmfb_pitch", path="torchaudio"),
     _dat_pitch("dat_logmfb_pitch_kaldi", path="viterbi"),
+    _opensmile("is13_functionals", "IS13", "Functionals", 6373, 960),
+    _opensmile("is13_lld", "IS13", "LowLevelDescriptors", 65, 960),
+    _opensmile("is10_functionals", "IS10", "Functionals", 1582, 1120),
+    _opensmile("egemaps", "eGeMAPSv02", "Functionals", 88, 960),
   )
 }

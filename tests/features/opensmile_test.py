@@ -88,6 +88,35 @@ def test_set_differs_from_the_default_in_the_cepstra_alone():
   assert FEATURE_SETS["ds_lstm_opensmile"].recipe["mfcc"]["by"] == "opensmile"
 
 
+@pytest.mark.parametrize(
+  ("name", "standard", "level"),
+  [
+    ("is13_functionals", "IS13", "Functionals"),
+    ("is13_lld", "IS13", "LowLevelDescriptors"),
+    ("is10_functionals", "IS10", "Functionals"),
+    ("egemaps", "eGeMAPSv02", "Functionals"),
+  ],
+)
+def test_standard_sets_are_those_of_the_package(name, standard, level):
+  pytest.importorskip("opensmile")
+  # The guarded library first: see test_tensorflow_may_be_there_first.
+  (ours,) = FEATURE_SETS[name].extract(SIGNALS["noise"], RATE).values()
+  import opensmile as package
+
+  reference = package.Smile(
+    package.FeatureSet[standard], package.FeatureLevel[level]
+  ).process_signal(SIGNALS["noise"], RATE)
+  np.testing.assert_array_equal(np.atleast_2d(ours), reference.to_numpy())
+
+
+def test_full_scale_does_not_wrap():
+  """1.0 is one step more than 16 bits hold; wrapped, it would be silence."""
+  pytest.importorskip("opensmile")
+  square = np.where(np.arange(RATE) % 160 < 80, 1.0, -1.0).astype(np.float32)
+  level = FEATURE_SETS["egemaps"].extract(square, RATE)["functionals"][-1]
+  assert level == pytest.approx(0.0, abs=0.01)  # dB of full scale
+
+
 def test_without_opensmile_the_remedy_is_named(monkeypatch):
   opensmile._opensmile.cache_clear()
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -10,7 +10,11 @@ from ser_jax.errors import UserError
 from ser_jax.features import audio
 from ser_jax.features.sets import FEATURE_SETS
 
-NEEDS = {"ds_lstm_opensmile": "opensmile"}
+NEEDS = dict.fromkeys(
+  ("ds_lstm_opensmile", "egemaps", "is10_functionals")
+  + ("is13_functionals", "is13_lld"),
+  "opensmile",
+)
 EVERY_SET = pytest.mark.parametrize("name", sorted(FEATURE_SETS))
 
 
