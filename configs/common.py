@@ -97,6 +97,28 @@ def get_config() -> ConfigDict:
     }
   )
   config.checkpoint = ConfigDict({"every_epochs": 5})
+  config.analysis = ConfigDict(
+    {
+      # Without shards: seconds of every utterance, or frames of some inputs:
+      # 'mfcc=400,s1=500'.
+      "seconds": 4.0,
+      "frames": "",
+      # Roofline: empty for this device, a name such as TPU v4, or
+      # 'flops=67e12,bytes=4.8e12,link=450e9', all a second.
+      "peaks": "",
+      # Whether to write StableHLO and optimized HLO.
+      "save_hlo": False,
+    }
+  )
+  config.profile = ConfigDict(
+    {
+      # Steps to trace, and steps before them.
+      "steps": 10,
+      "skip": 5,
+      # Whether --mode=train traces them too.
+      "during_training": False,
+    }
+  )
   # What the paper reports for this row, for the report.
   config.paper = ConfigDict({})
   return config

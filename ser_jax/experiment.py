@@ -21,8 +21,13 @@ import numpy as np
 from ser_jax import runs
 from ser_jax import workdir as workdirs
 from ser_jax.data import order, statistics
-from ser_jax.data.dataset import load_dataset, make_source, shard_folder
-from ser_jax.data.examples import example_batch
+from ser_jax.data.dataset import (
+  Dataset,
+  load_dataset,
+  make_source,
+  shard_folder,
+)
+from ser_jax.data.examples import Examples, example_batch
 from ser_jax.errors import UserError
 from ser_jax.evaluation import report
 from ser_jax.models.table import MODELS
@@ -188,6 +193,26 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
     UserError: see `load_dataset` and `make_layout`.
   """
   dataset = load_dataset(config)
+  return assemble(config, workdir, dataset, dataset.examples)
+
+
+def assemble(
+  config, workdir: pathlib.Path, dataset: Dataset, held: Examples
+) -> runs.Experiment:
+  """Lists the runs over a dataset that is open.
+
+  Args:
+    config: the whole config.
+    workdir: where a training would write.
+    dataset: utterances, labels, folds.
+    held: the examples that the source reads, usually the dataset's.
+
+  Returns:
+    The experiment.
+
+  Raises:
+    UserError: see `make_layout`.
+  """
   listed = [
     loop.Run(fold.name, int(seed), fold.train, fold.validation, fold.test)
     for fold, seed in itertools.product(dataset.protocol.folds, config.seeds)
@@ -224,7 +249,7 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
     dataset=dataset,
     source=make_source(
       config.data.source,
-      dataset.examples,
+      held,
       process=jax.process_index(),
       processes=jax.process_count(),
     ),

@@ -17,7 +17,17 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Where to write; resumed if it exists. Default: runs/NAME."
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_MODE = flags.DEFINE_enum(
+  "mode", "train", ["train", "evaluate", "analyze", "profile"], "What to do."
+)
+_COMPARE = flags.DEFINE_string(
+  "compare",
+  None,
+  "With --mode=analyze: another analysis.json, to compare with.",
+)
+_PROFILER_PORT = flags.DEFINE_integer(
+  "profiler_port", None, "Let xprof connect to the process at this port."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the other processes of a cluster first."
 )
@@ -51,18 +61,26 @@ def run(argv) -> int:
   import jax  # after the flags are known to be good
 
   from ser_jax import experiment
+  from ser_jax.analysis import modes as analysis
   from ser_jax.train.loop import Stopped
 
   if _DISTRIBUTED.value:
     jax.distributed.initialize()
+  if _PROFILER_PORT.value:
+    jax.profiler.start_server(_PROFILER_PORT.value)
   config = _CONFIG.value
   workdir = pathlib.Path(_WORKDIR.value or default_workdir(config))
   seen = _stop_on_signals()
   try:
-    if _MODE.value == "train":
-      report = experiment.train(config, workdir, should_stop=lambda: bool(seen))
-    else:
+    if _MODE.value == "analyze":
+      report = analysis.analyze(config, workdir, _COMPARE.value)
+    elif _MODE.value == "profile":
+      report = analysis.profile(config, workdir)
+    elif _MODE.value == "evaluate":
       report = experiment.evaluate(config, workdir)
+    else:
+      with analysis.tracing(config, workdir, lambda: bool(seen)) as should_stop:
+        report = experiment.train(config, workdir, should_stop=should_stop)
   except Stopped:
     print("stopped; the same command resumes", file=sys.stderr)
     return 128 + seen[0]

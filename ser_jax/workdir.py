@@ -23,6 +23,9 @@ RESUMABLE = (
   "parallel.run",
   "parallel.data",
   "checkpoint.every_epochs",
+  *("analysis.seconds", "analysis.frames", "analysis.peaks"),
+  "analysis.save_hlo",
+  *("profile.steps", "profile.skip", "profile.during_training"),
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

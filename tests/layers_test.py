@@ -40,7 +40,14 @@ MAY_IMPORT = {
   "ser_jax.workdir": FLOOR,
   "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
   "ser_jax.experiment": FLOOR | PIPELINE | {"ser_jax.runs", "ser_jax.workdir"},
-  "ser_jax.analysis": FLOOR | PIPELINE | {"ser_jax.experiment", "ser_jax.runs"},
+  "ser_jax.analysis": FLOOR
+  | PIPELINE
+  | {
+    "ser_jax.experiment",
+    "ser_jax.features",
+    "ser_jax.runs",
+    "ser_jax.workdir",
+  },
   "ser_jax.demo": FLOOR
   | PIPELINE
   | {"ser_jax.experiment", "ser_jax.features", "ser_jax.workdir"},

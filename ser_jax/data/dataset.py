@@ -64,11 +64,12 @@ def class_labels(
   return labels
 
 
-def load_dataset(config) -> Dataset:
+def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
   """Opens the shards, labels the utterances and makes the folds.
 
   Args:
     config: the whole config.
+    found: shards that are open already; those of the config if None.
 
   Returns:
     The dataset; no record has been read yet.
@@ -77,7 +78,8 @@ def load_dataset(config) -> Dataset:
     UserError: shards missing or of another corpus or feature set; labels,
       protocol or inputs that they cannot serve.
   """
-  found = shards.open_shards(shard_folder(config.data))
+  if found is None:
+    found = shards.open_shards(shard_folder(config.data))
   for field in ("corpus", "features"):
     if found.metadata[field] != config.data[field]:
       raise UserError(

@@ -207,8 +207,7 @@ class Program:
     """Runs the step over all runs; arrays as `Layout` placed them."""
     if frames not in self._executables:
       start = time.perf_counter()
-      mapped = self._mapped(functools.partial(self._function, frames=frames))
-      lowered = mapped.lower(state, item, statistics, constants)
+      lowered = self.lower(state, item, statistics, constants, frames)
       self._executables[frames] = lowered.compile()
       self.compile_seconds[frames] = time.perf_counter() - start
       LOG.info(
@@ -218,6 +217,15 @@ class Program:
         self.compile_seconds[frames],
       )
     return self._executables[frames](state, item, statistics, constants)
+
+  def lower(self, state, item, statistics, constants, frames):
+    """Lowers the step for arrays or their shapes; nothing is kept."""
+    mapped = self._mapped(functools.partial(self._function, frames=frames))
+    return mapped.lower(state, item, statistics, constants)
+
+  def executable(self, frames) -> jax.stages.Compiled:
+    """The compiled step of a shape that it has met."""
+    return self._executables[frames]
 
   def _mapped(self, function: Callable) -> Callable:
     """The function over the run axis, then over devices."""

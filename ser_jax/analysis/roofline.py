@@ -1,0 +1,185 @@
+"""Device peaks, and the least time that a program's work can take.
+
+The roofline model (Williams et al. 2009): work is bound by products, memory or
+links, whichever takes longest at its peak.
+"""
+
+import dataclasses
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+
+from ser_jax.analysis.cost import PRODUCTS, Op
+from ser_jax.errors import UserError
+from ser_jax.train.optimizers import parse_arguments
+
+
+@dataclasses.dataclass(frozen=True)
+class Peaks:
+  """What a device can do at most.
+
+  Attributes:
+    name: of the device, and where the figures are from.
+    flops: FLOP/s of products by operand type.
+    bytes: of memory, a second.
+    link: bytes a second that a device can send to others; 0 where unknown.
+  """
+
+  name: str
+  flops: dict[str, float]
+  bytes: float
+  link: float = 0.0
+
+
+def _gpu(name: str, tf32: float, half: float, memory: float, link: float):
+  """Dense rates of a data sheet; float32 products run as TF32 by default."""
+  return Peaks(
+    name,
+    {"f32": tf32 * 1e12, "f16": half * 1e12, "bf16": half * 1e12},
+    memory * 1e9,
+    link * 1e9,
+  )
+
+
+def _tpu(name: str, bf16: float, memory: float, link: float):
+  """Google's figures; float32 products run in bfloat16 by default."""
+  return _gpu(name, bf16, bf16, memory, link)
+
+
+# TFLOP/s, TFLOP/s, GB/s, GB/s sent: the makers' data sheets, without sparsity.
+DEVICES = {
+  peaks.name: peaks
+  for peaks in (
+    _gpu("NVIDIA H200", 494.7, 989.4, 4800, 450),
+    _gpu("NVIDIA H100 80GB HBM3", 494.7, 989.4, 3350, 450),
+    _gpu("NVIDIA A100-SXM4-80GB", 156, 312, 2039, 300),
+    _gpu("NVIDIA A100-SXM4-40GB", 156, 312, 1555, 300),
+    _gpu("Tesla V100-SXM2-16GB", 15.7, 125, 900, 150),
+    _gpu("NVIDIA L4", 60, 121, 300, 32),
+    _tpu("TPU v4", 275, 1228, 300),
+    _tpu("TPU v5 lite", 197, 819, 200),
+    _tpu("TPU v5", 459, 2765, 600),
+    _tpu("TPU v6 lite", 918, 1640, 448),
+  )
+}
+
+
+def find_peaks(text: str, device: jax.Device, devices: int) -> Peaks:
+  """The peaks that a program is held against.
+
+  Args:
+    text: `config.analysis.peaks`: empty for this device, a name of `DEVICES`,
+      or figures such as `'flops=67e12,bytes=4.8e12,link=450e9'`.
+    device: where the program runs; measured if it is not in the table.
+    devices: that share the host, if the device is its CPU.
+
+  Returns:
+    The peaks of one device.
+
+  Raises:
+    UserError: a name or a figure that does not exist.
+  """
+  if text in DEVICES:
+    return DEVICES[text]
+  if "=" in text:
+    given = parse_arguments(text, "config.analysis.peaks")
+    if not {"flops", "bytes"} <= given.keys() <= {"flops", "bytes", "link"}:
+      raise UserError(
+        f"config.analysis.peaks={text!r} must give flops and bytes, and may "
+        "give link, all a second, for example 'flops=67e12,bytes=4.8e12'."
+      )
+    figures = {name: float(value) for name, value in given.items()}
+    if min(figures.values()) <= 0:
+      raise UserError(
+        f"config.analysis.peaks={text!r} has a figure that is not above 0."
+      )
+    return Peaks(
+      "config.analysis.peaks",
+      {"f32": figures["flops"]},
+      figures["bytes"],
+      figures.get("link", 0.0),
+    )
+  if text:
+    raise UserError(
+      f"config.analysis.peaks={text!r} is no known device: choose from "
+      f"{', '.join(DEVICES)}, or give figures: 'flops=67e12,bytes=4.8e12'."
+    )
+  if device.device_kind in DEVICES:
+    return DEVICES[device.device_kind]
+  found = measure(device)
+  if device.platform != "cpu" or devices == 1:
+    return found
+  return Peaks(
+    f"{found.name}, shared by {devices} devices",
+    {dtype: rate / devices for dtype, rate in found.flops.items()},
+    found.bytes / devices,
+  )
+
+
+@functools.cache
+def measure(device: jax.Device) -> Peaks:
+  """Peaks seen on a device: a float32 product, and a copy of 256 MB."""
+  size, count = 2048, 64 * 2**20
+  matrix = jax.device_put(jnp.ones((size, size), jnp.float32), device)
+  vector = jax.device_put(jnp.ones(count, jnp.float32), device)
+  product = _fastest(jax.jit(lambda x: x @ x), matrix)
+  copy = _fastest(jax.jit(lambda x: x + 1.0), vector)
+  return Peaks(
+    f"{device.device_kind}, measured",
+    {"f32": 2 * size**3 / product},
+    2 * 4 * count / copy,
+  )
+
+
+def _fastest(function, argument, repeats: int = 5) -> float:
+  """Seconds of the fastest of some calls after the first."""
+  jax.block_until_ready(function(argument))
+  seconds = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    jax.block_until_ready(function(argument))
+    seconds.append(time.perf_counter() - start)
+  return min(seconds)
+
+
+def roofline(ops: list[Op], border: int, peaks: Peaks) -> dict:
+  """The least time of a program, and what binds it.
+
+  Args:
+    ops: of one device's program.
+    border: bytes that it must read or write.
+    peaks: of that device.
+
+  Returns:
+    `seconds` of products, memory (each argument and result once) and links at
+    their peaks; `floor`, the longest of them, and `bound`, its name. Then
+    `uncached`, the same where every instruction in turn reads from and writes
+    to memory, and `uncached_shares`, how much of it each bound takes.
+  """
+  seconds = {"products": 0.0, "memory": border / peaks.bytes, "links": 0.0}
+  by_op = dict.fromkeys(seconds, 0.0)
+  for op in ops:
+    rate = peaks.flops.get(op.dtype, peaks.flops["f32"])
+    each = {
+      "products": sum(op.flops.get(kind, 0) for kind in PRODUCTS) / rate,
+      "memory": op.bytes / peaks.bytes,
+      "links": op.wire / peaks.link if peaks.link else 0.0,
+    }
+    bound = max(each, key=each.get)
+    by_op[bound] += op.times * each[bound]
+    for name in ("products", "links"):
+      seconds[name] += op.times * each[name]
+  bound = max(seconds, key=seconds.get)
+  total = sum(by_op.values())
+  return {
+    "peaks": dataclasses.asdict(peaks),
+    "seconds": seconds,
+    "floor": seconds[bound],
+    "bound": bound,
+    "uncached": total,
+    "uncached_shares": {
+      name: value / total if total else 0.0 for name, value in by_op.items()
+    },
+  }

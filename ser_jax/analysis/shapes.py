@@ -1,0 +1,162 @@
+"""Shapes without data: a corpus of blank records, real or supposed.
+
+Everything that depends on shapes alone then runs as it does in training. Where
+there are shards, their table is taken and no record is read; where there are
+none, the corpus is supposed to have its usual size.
+"""
+
+import itertools
+
+import numpy as np
+from jaxtyping import Float
+
+from ser_jax.data.dataset import shard_folder
+from ser_jax.data.protocols import SPEAKER_PAIRS
+from ser_jax.data.shards import Shards, Table, open_shards
+from ser_jax.errors import UserError
+from ser_jax.features.sets import FEATURE_SETS
+from ser_jax.train.optimizers import parse_arguments
+
+# Utterances in use, speakers, sessions (0: each speaker is one).
+CORPORA = {
+  "synthetic": (200, 10, 5),
+  "emodb": (535, 10, 0),
+  "ravdess": (1440, 24, 0),
+  "iemocap": (5531, 10, 5),
+  "crema_d": (7442, 91, 0),
+}
+
+
+class Blank:
+  """Shards whose records are zeros: the interface of `Shards`.
+
+  Attributes:
+    path: of the shards, or what stands for it in messages.
+    metadata: as of shards.
+    table: of the utterances.
+  """
+
+  def __init__(self, path: object, metadata: dict, table: Table):
+    """Keeps what is known of the corpus.
+
+    Args:
+      path: see above.
+      metadata: with `corpus`, `features` and `inputs`.
+      table: see above.
+    """
+    self.path, self.metadata, self.table = path, metadata, table
+
+  def __len__(self) -> int:
+    return len(self.table.ids)
+
+  def read(self, index: int) -> dict[str, Float[np.ndarray, "..."]]:
+    """One frame of zeros an input: what reads it pads it."""
+    return {
+      name: np.zeros(
+        spec["dim"] if spec["frame_rate"] is None else (1, spec["dim"]),
+        np.float32,
+      )
+      for name, spec in self.metadata["inputs"].items()
+    }
+
+
+def blank_shards(config) -> Blank:
+  """The corpus of a config, without its data.
+
+  Args:
+    config: the whole config; `analysis.seconds` and `.frames` say how long
+      utterances are where there are no shards.
+
+  Returns:
+    Blank records.
+
+  Raises:
+    UserError: no shards, and a feature set or corpus that is not known.
+  """
+  folder = shard_folder(config.data)
+  if folder.exists():
+    found: Shards = open_shards(folder)
+    return Blank(found.path, found.metadata, found.table)
+  for field, known in (("features", FEATURE_SETS), ("corpus", CORPORA)):
+    if config.data[field] not in known:
+      raise UserError(
+        f"there are no shards at {folder}, and config.data.{field}="
+        f"{config.data[field]!r} is not one whose shapes are known "
+        f"({', '.join(known)}): build the shards."
+      )
+  inputs = {
+    name: {"dim": spec.dim, "frame_rate": spec.frame_rate}
+    for name, spec in FEATURE_SETS[config.data.features].inputs.items()
+  }
+  metadata = {
+    "corpus": config.data.corpus,
+    "features": config.data.features,
+    "inputs": inputs,
+  }
+  frames = utterance_frames(config.analysis, inputs)
+  return Blank("(no shards)", metadata, _table(config, frames))
+
+
+def utterance_frames(config, inputs: dict[str, dict]) -> dict[str, int]:
+  """Frames of an utterance, by input.
+
+  Args:
+    config: `seconds`, and `frames`: keyword arguments by input name.
+    inputs: `frame_rate` of each input, None for functionals.
+
+  Returns:
+    Frames; 1 for functionals.
+
+  Raises:
+    UserError: an input that does not exist, or a length below 1.
+  """
+  given = parse_arguments(config.frames, "config.analysis.frames")
+  frames = {
+    name: given.get(name, int(config.seconds * (spec["frame_rate"] or 0)) or 1)
+    for name, spec in inputs.items()
+  }
+  unknown = given.keys() - inputs.keys()
+  if unknown:
+    raise UserError(
+      f"config.analysis.frames names {', '.join(sorted(unknown))}: the feature "
+      f"set's inputs are {', '.join(inputs)}."
+    )
+  bad = {n: v for n, v in frames.items() if not isinstance(v, int) or v < 1}
+  if bad:
+    raise UserError(
+      f"config.analysis.frames has {bad}: lengths are whole numbers from 1 on."
+    )
+  return frames
+
+
+def _table(config, frames: dict[str, int]) -> Table:
+  """Utterances dealt to speakers and classes in turn."""
+  corpus, protocol = config.data.corpus, config.protocol
+  count, speakers, sessions = CORPORA[corpus]
+  names = [f"speaker{number:03d}" for number in range(speakers)]
+  if protocol.name == "fixed":
+    names = [*protocol.train, *protocol.validation, *protocol.test]
+  elif corpus in SPEAKER_PAIRS:
+    names = list(itertools.chain.from_iterable(SPEAKER_PAIRS[corpus]))
+  classes = list(config.data.classes)
+  number = np.arange(count)
+  who = number % len(names)
+  of_class = number // len(names) % len(classes)
+  # Midpoints of the 1-to-5 scale in turn, so that any binning has them all.
+  scale = 1.0 + 4.0 * (of_class + 0.5) / len(classes)
+  return Table(
+    corpus=corpus,
+    ids=np.array([f"utterance{n:05d}" for n in number]),
+    speakers=np.array(names)[who],
+    sessions=np.array(
+      [f"session{n % sessions}" if sessions else names[n] for n in who]
+    ),
+    genders=np.array(["female", "male"])[who % 2],
+    emotions=np.array(classes)[of_class],
+    digests=np.array([f"{n:05d}" for n in number]),
+    attributes=np.repeat(scale[:, None], 3, axis=1).astype(np.float32),
+    duration=np.full(count, config.analysis.seconds),
+    frames={
+      name: np.full(count, length, np.int32) for name, length in frames.items()
+    },
+  )
