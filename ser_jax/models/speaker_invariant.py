@@ -114,7 +114,8 @@ class CNNBiGRU(nn.Module):
       )(x, lengths, train=train)
     x = x.reshape(*x.shape[:2], -1)
     x = Bidirectional(
-      GRU(self.hidden, self.hoist), GRU(self.hidden, self.hoist), name="gru"
+      GRU(self.hidden, self.hoist, name="gru_forward"),
+      GRU(self.hidden, self.hoist, name="gru_backward"),
     )(x, lengths)
     x = nn.Dense(2 * self.hidden, name="dense")(x)
     return statistics_pooling(x, lengths)
@@ -156,7 +157,8 @@ class TDNNBiLSTM(nn.Module):
       )
       x = zero_padding(x, lengths)
     x = Bidirectional(
-      LSTM(self.hidden, self.hoist), LSTM(self.hidden, self.hoist), name="lstm"
+      LSTM(self.hidden, self.hoist, name="lstm_forward"),
+      LSTM(self.hidden, self.hoist, name="lstm_backward"),
     )(x, lengths)
     return statistics_pooling(x, lengths)
 
