@@ -6,6 +6,7 @@ one; moving and converting data is none.
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -60,8 +61,15 @@ def flops(instruction: Instruction, computation: Computation) -> int:
     count = len(operands) // 2
     return sum(s.size for s in operands[:count]) - size
   if opcode in ("reduce-window", "select-and-scatter"):
-    window = math.prod(_numbers(instruction, "size"))
-    return max(size, operands[-1].size) * (window - 1)
+    # Of a maximum's gradient the second operand has the windows' positions.
+    result = operands[1] if opcode != "reduce-window" else instruction.shapes[0]
+    inside = _window_products(
+      instruction,
+      operands[0].dims,
+      _numbers(instruction, "size"),
+      result.dims,
+    )
+    return max(inside - result.size, 0)
   if opcode == "scatter":
     return operands[-1].size
   return size if opcode in ARITHMETIC else 0
@@ -131,23 +139,10 @@ def _convolution(
     for label, shape in zip(labels, (left, right, result), strict=True)
   )
   places = sorted(label for label in of_left if label.isdigit())
-  count = len(places)
-  stride = _numbers(instruction, "stride") or [1] * count
-  left_dilate = _numbers(instruction, "lhs_dilate") or [1] * count
-  right_dilate = _numbers(instruction, "rhs_dilate") or [1] * count
-  found = re.search(r"[{ ]pad=([-\d_x]+)", instruction.attributes)
-  pads = found.group(1).split("x") if found else ["0_0"] * count
-  products = 1
-  for number, place in enumerate(places):
-    products *= _valid_products(
-      of_left[place],
-      of_right[place],
-      of_result[place],
-      stride=stride[number],
-      padding=int(pads[number].split("_")[0]),
-      left_dilate=left_dilate[number],
-      right_dilate=right_dilate[number],
-    )
+  products = _window_products(
+    instruction,
+    *[[dims[p] for p in places] for dims in (of_left, of_right, of_result)],
+  )
   groups = {
     kind: int(found.group(1))
     if (
@@ -158,6 +153,43 @@ def _convolution(
   }
   features = of_left["f"] // groups["feature"] * of_result["f"]
   return 2 * features * (of_left["b"] // groups["batch"]) * products
+
+
+def _window_products(
+  instruction: Instruction,
+  inputs: Sequence[int],
+  window: Sequence[int],
+  outputs: Sequence[int],
+) -> int:
+  """Pairs of an output and a place in its window that meet an input.
+
+  Args:
+    instruction: for its stride, padding and dilation.
+    inputs: dimensions that the window moves over.
+    window: its size along each.
+    outputs: its positions along each.
+
+  Returns:
+    The count over all dimensions.
+  """
+  count = len(inputs)
+  stride = _numbers(instruction, "stride") or [1] * count
+  left_dilate = _numbers(instruction, "lhs_dilate") or [1] * count
+  right_dilate = _numbers(instruction, "rhs_dilate") or [1] * count
+  found = re.search(r"[{ ]pad=([-\d_x]+)", instruction.attributes)
+  pads = found.group(1).split("x") if found else ["0_0"] * count
+  return math.prod(
+    _valid_products(
+      inputs[axis],
+      window[axis],
+      outputs[axis],
+      stride=stride[axis],
+      padding=int(pads[axis].split("_")[0]),
+      left_dilate=left_dilate[axis],
+      right_dilate=right_dilate[axis],
+    )
+    for axis in range(count)
+  )
 
 
 def _valid_products(
