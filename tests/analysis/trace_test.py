@@ -89,13 +89,14 @@ def profile_config(**changes):
 
 @pytest.mark.parametrize("skip", [0, 1])
 def test_a_training_traces_the_steps_asked_for(tmp_path, skip):
-  step = jax.jit(lambda x: jnp.sin(x) @ x).lower(jnp.ones((8, 8))).compile()
+  x = jnp.ones((8, 8))
+  step = jax.jit(lambda x: jnp.sin(x) @ x).lower(x).compile()
   with trace.tracing(
     profile_config(skip=skip), tmp_path, lambda: True
   ) as should_stop:
     for number in range(5):
       with jax.profiler.StepTraceAnnotation("train", step_num=number):
-        jax.block_until_ready(step(jnp.ones((8, 8))))
+        jax.block_until_ready(step(x))
       assert should_stop()
   events = trace.read(tmp_path / "trace")
   steps = [e["args"]["step_num"] for e in events if e.get("name") == "train"]
