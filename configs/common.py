@@ -38,6 +38,10 @@ def get_config() -> ConfigDict:
       "raw": "",
       # resident: the corpus in device memory; stream: tf.data.
       "source": "resident",
+      # emotion, or an attribute in the classes low, neutral, high: valence,
+      # activation, dominance; and where these part, see data/labels.py.
+      "target": "emotion",
+      "binning": "middle",
       "classes": FOUR_CLASSES,
       # Labels counted as another before classes are chosen.
       "merge": {"excited": "happy"},

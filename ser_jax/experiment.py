@@ -232,14 +232,15 @@ def assemble(
   model = make_model(
     config,
     classes=len(dataset.classes),
-    speakers=1 + max(s.speaker_class.max() for s in fold_statistics.values()),
+    speakers=1
+    + max(int(s.speaker_class.max()) for s in fold_statistics.values()),
     axis_name=layout.axis_name,
   )
   stages = TASKS[config.task.name](
     model,
     config,
-    lambda epochs: make_optimizer(
-      config.optimizer, epochs=epochs, steps_per_epoch=steps
+    lambda epochs, factor=1.0: make_optimizer(
+      config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
     ),
     layout.axis_name,
   )

@@ -36,6 +36,54 @@ def cross_entropy(
   return jnp.sum(losses * weight), jnp.sum(weight)
 
 
+def binary_cross_entropy(
+  logits: Float[Array, "batch"],
+  wanted: float,
+  weight: Float[Array, "batch"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """Sums the weighted cross-entropy of yes-or-no decisions.
+
+  Args:
+    logits: log-odds of yes.
+    wanted: the probability of yes that is right for all: 1 for real examples,
+      0 for fake ones.
+    weight: 1 for an example, 0 for filler.
+
+  Returns:
+    The sum over the batch in nats, and the sum of the weights.
+  """
+  logits = logits.astype(jnp.float32)
+  losses = jax.nn.softplus(logits) - wanted * logits
+  return jnp.sum(losses * weight), jnp.sum(weight)
+
+
+def squared_error(
+  found: Float[Array, "batch *time dim"],
+  wanted: Float[Array, "batch *time dim"],
+  weight: Float[Array, "batch *time"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """Sums the weighted squared error, averaged over features.
+
+  Args:
+    found: reconstructions.
+    wanted: what they reconstruct.
+    weight: 1 for a vector that counts, 0 for filler and padding.
+
+  Returns:
+    The sum over vectors, and the sum of the weights.
+  """
+  error = found.astype(jnp.float32) - wanted.astype(jnp.float32)
+  losses = jnp.mean(jnp.square(error), axis=-1)
+  return jnp.sum(losses * weight), jnp.sum(weight)
+
+
+def entropy(
+  probabilities: Float[Array, "batch classes"],
+) -> Float[Array, "batch"]:
+  """The entropy of each distribution, in nats."""
+  return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities), -1)
+
+
 def mean(
   total: Float[Array, ""],
   count: Float[Array, ""],

@@ -5,10 +5,11 @@ import difflib
 import pathlib
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ser_jax.data import protocols, shards, statistics
 from ser_jax.data.examples import Examples, Source
+from ser_jax.data.labels import describe, label_words, labelled
 from ser_jax.data.protocols import Protocol
 from ser_jax.data.resident import Resident
 from ser_jax.errors import UserError
@@ -88,19 +89,52 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
         "config.data.shards at others, or build them."
       )
   classes = tuple(config.data.classes)
-  labels = class_labels(found.table.emotions, classes, config.data.merge)
+  words = label_words(found.table, config.data)
+  labels = class_labels(words, classes, config.data.merge)
   keep = np.flatnonzero(labels >= 0)
   protocol = protocols.make_protocol(found.table, keep, labels, config.protocol)
   plans = statistics.make_plans(found, config.data, protocol.folds, keep)
+  protocol = dataclasses.replace(
+    protocol, notes=(*protocol.notes, *_notes(config.data))
+  )
+  targets = {"emotion": labels}
+  if "labelled_fraction" in config.data:
+    targets["labelled"] = _labelled(labels, protocol, config.data)
   _, speakers = np.unique(found.table.speakers, return_inverse=True)
   examples = Examples(
     shards=found,
     plans=plans,
-    targets={"emotion": labels},
+    targets=targets,
     speakers=speakers.astype(np.int32),
     keep=keep,
   )
   return Dataset(found, classes, labels, protocol, examples)
+
+
+def _notes(config) -> list[str]:
+  """What a reader of the results must know of the labels."""
+  notes = [] if config.target == "emotion" else [describe(config)]
+  if config.get("labelled_fraction", 1.0) < 1:
+    notes.append(
+      f"{config.labelled_fraction:.1%} of the training utterances are labelled."
+    )
+  return notes
+
+
+def _labelled(
+  labels: Int[np.ndarray, "all"], protocol: Protocol, config
+) -> Float[np.ndarray, "all"]:
+  """Which labels training may see; every class of every fold is among them."""
+  seen = labelled(labels, config.labelled_fraction)
+  for fold in protocol.folds:
+    known = labels[fold.train][seen[fold.train] > 0]
+    if set(known) != set(labels[fold.train]):
+      raise UserError(
+        f"config.data.labelled_fraction={config.labelled_fraction} leaves a "
+        f"class without a labelled training utterance in fold {fold.name}: "
+        "raise it."
+      )
+  return seen
 
 
 def make_source(kind: str, examples: Examples, **slices: int) -> Source:

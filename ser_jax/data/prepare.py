@@ -37,7 +37,7 @@ def resample_nearest(
 def prepare(
   batch: Batch, statistics: Statistics, plans: dict[str, InputPlan]
 ) -> Batch:
-  """Resamples, standardises and masks every input.
+  """Resamples, standardises, bounds and masks every input.
 
   Args:
     batch: as read, padded.
@@ -59,6 +59,8 @@ def prepare(
       mean, deviation = statistics.mean[name], statistics.deviation[name]
       shape = (1,) * (x.ndim - 1) + mean.shape
       x = (x - mean.reshape(shape)) / deviation.reshape(shape)
+      if plan.clip:
+        x = jnp.clip(x, -plan.clip, plan.clip)
     if x.ndim == 3:
       valid = jnp.arange(x.shape[1])[None, :] < length[:, None]
       x = jnp.where(valid[:, :, None], x, 0.0)

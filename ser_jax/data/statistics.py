@@ -20,6 +20,7 @@ class InputPlan:
       frames of the training part (DS-LSTM, section 2.2).
     standardize: zero mean and unit deviation by training-part statistics.
     buckets: lengths that a batch may be padded to, ending in `stored`.
+    clip: bound of the standardised values; 0 for none.
   """
 
   frames: int
@@ -27,6 +28,7 @@ class InputPlan:
   resample: bool
   standardize: bool
   buckets: tuple[int, ...]
+  clip: float = 0.0
 
   def bucket(self, longest: int) -> int:
     """The smallest bucket that holds the longest utterance of a batch."""
@@ -73,8 +75,9 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
 
   Args:
     shards: the corpus.
-    config: `inputs` (name to `resample`, `standardize`, `buckets`) and
-      `max_frames` (utterances are cut there; 0 for never).
+    config: `inputs` (name to `resample`, `standardize`, `buckets` and, if
+      standardised values are to be bounded, `clip`) and `max_frames`
+      (utterances are cut there; 0 for never).
     folds: all folds of the experiment.
     keep: indices of the utterances in use.
 
@@ -82,7 +85,7 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
     Plans by input name.
 
   Raises:
-    UserError: the shards lack an input.
+    UserError: the shards lack an input, or a bound that is none.
   """
   plans = {}
   for name, wanted in config.inputs.items():
@@ -91,6 +94,12 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
         f"config.data.inputs names {name!r}, which the shards at {shards.path} "
         f"do not have (they have {', '.join(shards.table.frames)}): build "
         "shards of the feature set that the config names."
+      )
+    clip = getattr(wanted, "clip", 0.0)
+    if clip < 0 or (clip and not wanted.standardize):
+      raise UserError(
+        f"config.data.inputs.{name}.clip={clip} bounds standardised values: it "
+        "must be positive, with standardize=True; 0 turns it off."
       )
     frames = shards.table.frames[name]
     stored = int(frames[keep].max())
@@ -105,6 +114,7 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
       resample=wanted.resample,
       standardize=wanted.standardize,
       buckets=(*sorted(b for b in wanted.buckets if b < stored), stored),
+      clip=clip,
     )
   return plans
 

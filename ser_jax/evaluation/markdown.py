@@ -25,6 +25,11 @@ def table(header: list[str], rows: list[list]) -> str:
   )
 
 
+def _published(paper: dict, name: str) -> str:
+  """A paper's figure, as printed; empty where it has none."""
+  return f"{paper[name]} ± {paper[f'{name}_std']}" if name in paper else ""
+
+
 def _headline(found: dict) -> str:
   """The table of what was measured, beside the paper's figures."""
   summary, paper = found["summary"], found["paper"]
@@ -61,9 +66,9 @@ def _headline(found: dict) -> str:
     rows.append(
       [
         f"paper: {paper['source']} ({paper['corpus']}, {paper['protocol']})",
-        f"{paper['uar']} ± {paper['uar_std']}",
+        _published(paper, "uar"),
         *["", ""],
-        f"{paper['wa']} ± {paper['wa_std']}",
+        _published(paper, "wa"),
         "",
       ]
     )
@@ -91,10 +96,11 @@ def _runs(found: dict) -> str:
 def _classes(found: dict) -> str:
   rows = [
     [name, *[percent(row[k]) for k in ("precision", "recall", "f1")],
-     row["support"]]
+     row["support"], percent(found["baseline"]["shares"][name])]
     for name, row in found["per_class"].items()
   ]  # fmt: skip
-  return table(["class", "precision", "recall", "F1", "support"], rows)
+  header = ["class", "precision", "recall", "F1", "support", "share %"]
+  return table(header, rows)
 
 
 def _confusion(found: dict) -> str:
@@ -189,6 +195,11 @@ def console(found: dict, folder: pathlib.Path) -> str:
       f"{percent(summary['pooled'])}   95 % {_interval(summary)}   "
       f"({chance[0]} {percent(chance[1])})"
     )
+  shares = found["baseline"]["shares"].items()
+  lines.append(
+    "  classes "
+    + ", ".join(f"{name} {percent(share)} %" for name, share in shares)
+  )
   lines += [f"  note: {warning}" for warning in found["warnings"]]
   lines += ["", f"  {folder / 'report.md'}"]
   lines += [f"  {folder / path}" for path in found["figures"]]

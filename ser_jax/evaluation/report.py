@@ -118,6 +118,13 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
     "baseline": {
       "majority_wa": float(total.sum(axis=1).max() / total.sum()),
       "chance_uar": 1.0 / classes,
+      "shares": dict(
+        zip(
+          predictions["classes"].tolist(),
+          (total.sum(axis=1) / total.sum()).tolist(),
+          strict=True,
+        )
+      ),
     },
   }
   return found | {"warnings": _warnings(found)}
@@ -135,6 +142,7 @@ def _run(fold, seed, counts, classes, history) -> dict:
     "support": int(counts.sum()),
     "absent_classes": classes[counts.sum(axis=1) == 0].tolist(),
     "smallest_class": int(counts.sum(axis=1).min()),
+    "predicted_classes": classes[counts.sum(axis=0) > 0].tolist(),
     "best_epoch": best[-1] if best else None,
     "epochs": max((x["epoch"] + 1 for x in lines), default=None),
     "seconds": round(sum(x["seconds"] for x in lines), 1),
@@ -159,6 +167,11 @@ def _warnings(found: dict) -> list[str]:
       warnings.append(
         f"Fold {run['fold']} has no test utterance of "
         f"{', '.join(run['absent_classes'])}; its UAR averages the others."
+      )
+    if len(run["predicted_classes"]) == 1 < len(found["classes"]):
+      warnings.append(
+        f"COLLAPSED: fold {run['fold']}, seed {run['seed']} predicts "
+        f"{run['predicted_classes'][0]} for every test utterance."
       )
   small = sorted(
     {

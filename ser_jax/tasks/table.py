@@ -1,8 +1,13 @@
 """Task names in a config -> the stages that they train."""
 
-from ser_jax.tasks import classify, domain_adversarial
+from ser_jax.tasks import (
+  adversarial_autoencoder,
+  classify,
+  domain_adversarial,
+)
 
 TASKS = {
+  "adversarial_autoencoder": adversarial_autoencoder.stages,
   "classify": classify.stages,
   "domain_adversarial": domain_adversarial.stages,
 }

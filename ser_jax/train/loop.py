@@ -20,7 +20,7 @@ from ser_jax.data.examples import Row, Source
 from ser_jax.errors import UserError
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.compile import Layout, Program
-from ser_jax.train.state import TrainState
+from ser_jax.train.state import TrainState, require_finite
 
 LOG = logging.getLogger(__name__)
 Scores = list[Float[np.ndarray, "utterances ..."]]
@@ -163,7 +163,7 @@ def fit(
     The best and the last weights of every run, placed, and the books.
 
   Raises:
-    UserError: a loss is not finite.
+    UserError: a loss or the weights are not finite.
     Stopped: `should_stop` said so.
   """
   state, best, books = _resume(engine, state, len(runs), checkpoints)
@@ -363,9 +363,11 @@ def _postfix(books: Books, settings: Settings) -> dict[str, str]:
 def _save(t: _Training) -> None:
   """Begins a checkpoint; orbax never sees device arrays."""
   fetch, books = t.engine.layout.fetch_runs, t.books
+  state = fetch(t.state)
+  require_finite(state.weights, [run.name for run in t.runs])
   t.checkpoints.save(
     books.epoch * t.settings.steps + books.row,
-    {"state": fetch(t.state), "best": fetch(t.best)},
+    {"state": state, "best": fetch(t.best)},
     dataclasses.asdict(books),
   )
 

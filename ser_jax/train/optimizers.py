@@ -138,7 +138,7 @@ def make_schedule(
 
 
 def make_optimizer(
-  config, *, epochs: int, steps_per_epoch: int
+  config, *, epochs: int, steps_per_epoch: int, factor: float = 1.0
 ) -> optax.GradientTransformationExtraArgs:
   """Builds the optimizer that a config names.
 
@@ -148,6 +148,7 @@ def make_optimizer(
       reaches: `all`, or `kernels` for matrices and filters alone).
     epochs: the length of the stage.
     steps_per_epoch: steps in an epoch.
+    factor: of the learning rate, for phases that learn slower or faster.
 
   Returns:
     The transformation; its state holds `hyperparams['learning_rate']`.
@@ -193,6 +194,6 @@ def make_optimizer(
     return optax.chain(*parts)
 
   injected = optax.inject_hyperparams(transformation)(
-    learning_rate=lambda step: rate(step / steps_per_epoch)
+    learning_rate=lambda step: factor * rate(step / steps_per_epoch)
   )
   return optax.with_extra_args_support(injected)

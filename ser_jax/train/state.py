@@ -3,9 +3,11 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PyTree, UInt32
 
 from ser_jax.batch import Batch
+from ser_jax.errors import UserError
 from ser_jax.tasks.task import Phase, Task
 
 INIT, STEP = 0, 1  # what a key derived from the root key is for
@@ -70,6 +72,26 @@ def split(params: dict, scope: tuple[str, ...] | None) -> tuple[dict, dict]:
   moved = {name: params[name] for name in scope}
   kept = {name: tree for name, tree in params.items() if name not in scope}
   return moved, kept
+
+
+def require_finite(weights: Weights, names: list[str]) -> None:
+  """Refuses weights that no training can go on from.
+
+  Args:
+    weights: of a group of runs, on the host.
+    names: of the runs.
+
+  Raises:
+    UserError: a run has NaN or infinite weights.
+  """
+  for leaf in jax.tree.leaves(weights):
+    bad = ~np.isfinite(leaf).reshape(len(names), -1).all(axis=1)
+    if bad.any():
+      raise UserError(
+        f"training: weights of {names[int(bad.argmax())]} are not finite: "
+        "lower config.optimizer.learning_rate or set config.optimizer."
+        "clip_norm, in another --workdir. The last finite checkpoint is kept."
+      )
 
 
 def init_opt_state(params: dict, phases: tuple[Phase, ...]) -> dict:

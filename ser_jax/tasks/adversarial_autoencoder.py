@@ -1,0 +1,327 @@
+"""The adversarial autoencoder's phases (Parthasarathy et al. 2019, section 4).
+
+    reconstruction   encoder and decoder, squared error
+    discriminators   both, latent variables against draws from the priors
+    generator        the encoder, to pass both discriminators
+    classification   the encoder's y path, cross-entropy over labelled examples
+
+All in one step, in this order, each with an optimizer of its own. A classifier
+alone is the last phase alone.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from ser_jax import losses
+from ser_jax.batch import Batch
+from ser_jax.errors import UserError
+from ser_jax.tasks import classify
+from ser_jax.tasks.task import LossFn, Params, Phase, Stage, Task, Totals
+
+SCOPES = {
+  "reconstruction": ("encoder", "y", "z", "decoder"),
+  "discriminators": ("discriminator_y", "discriminator_z"),
+  "generator": ("encoder", "y", "z"),
+  "classification": ("encoder", "y"),
+}
+Optimizers = dict[str, optax.GradientTransformationExtraArgs]
+
+
+def stages(
+  model: nn.Module,
+  config,
+  optimizer: Callable[..., optax.GradientTransformationExtraArgs],
+  axis_name: str | None,
+) -> tuple[Stage, ...]:
+  """The single stage `train`.
+
+  Args:
+    model: see `adversarial_autoencoder`.
+    config: the whole config; `task.phases`, `task.rates`,
+      `task.label_smoothing`, `epochs`, and the model's and the data's frames
+      are read.
+    optimizer: epochs of a stage, and a factor of the learning rate, to an
+      optimizer.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    One stage.
+
+  Raises:
+    UserError: phases or rates that do not exist, or frames that do not fit.
+  """
+  _check(config)
+  rates = config.task.rates
+  optimizers = {
+    name: optimizer(config.epochs, rates[name]) for name in config.task.phases
+  }
+  task = adversarial_autoencoder(
+    model,
+    optimizers,
+    label_smoothing=config.task.label_smoothing,
+    axis_name=axis_name,
+  )
+  return (Stage("train", task, config.epochs),)
+
+
+def _check(config) -> None:
+  """Refuses what no step could be made of."""
+  phases, frames = tuple(config.task.phases), config.model.frames
+  if "classification" not in phases or len(set(phases)) < len(phases):
+    raise UserError(
+      f"config.task.phases={phases} must have classification, and no phase "
+      "twice."
+    )
+  for name in phases:
+    if name not in SCOPES:
+      raise UserError(
+        f"config.task.phases has {name!r}: choose from {', '.join(SCOPES)}."
+      )
+    if not config.task.rates[name] > 0:
+      raise UserError(
+        f"config.task.rates.{name}={config.task.rates[name]} must be positive; "
+        "leave the phase out of config.task.phases to skip it."
+      )
+  if set(phases) != {"classification"} and not config.model.autoencoder:
+    raise UserError(
+      f"config.task.phases={phases} needs config.model.autoencoder=True."
+    )
+  if frames and not 0 < config.data.max_frames <= frames:
+    raise UserError(
+      f"config.data.max_frames={config.data.max_frames} must lie between 1 and "
+      f"config.model.frames={frames}, to which utterances are padded."
+    )
+
+
+def adversarial_autoencoder(
+  model: nn.Module,
+  optimizers: Optimizers,
+  *,
+  label_smoothing: float = 0.0,
+  axis_name: str | None = None,
+) -> Task:
+  """Reconstruction, regularisation and classification, phase by phase.
+
+  Args:
+    model: as `models/adversarial_autoencoder.py`: `__call__`, `encode` and
+      `judge`, and parameter groups as in `SCOPES`.
+    optimizers: phase names, in their order, to their optimizers.
+    label_smoothing: of the classification.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    A task whose batches have the target `labelled` beside `emotion`: 1 where
+    the label may be seen. Its `scores` are y.
+  """
+  plain = classify.classify(model, optimizers["classification"])
+  make = {
+    "reconstruction": _reconstruction,
+    "discriminators": _discriminators,
+    "generator": _generator,
+    "classification": functools.partial(
+      _classification, label_smoothing=label_smoothing
+    ),
+  }
+  phases = tuple(
+    Phase(name, SCOPES[name], make[name](model, axis_name), tx)
+    for name, tx in optimizers.items()
+  )
+  return Task(plain.init, phases, plain.predict)
+
+
+def _apply(
+  model: nn.Module, params: Params, stats: PyTree, batch: Batch, rng: Array,
+  method: str,
+) -> tuple[dict, PyTree]:  # fmt: skip
+  """A method's outputs in training, and the running statistics after it."""
+  outputs, changed = model.apply(
+    {"params": params, "batch_stats": stats},
+    batch.inputs,
+    batch.lengths,
+    train=True,
+    mutable=["batch_stats"],
+    rngs={"dropout": rng},
+    method=method,
+  )
+  return outputs, changed.get("batch_stats", stats)
+
+
+def _reconstruction(model: nn.Module, axis_name: str | None) -> LossFn:
+  """The squared error of valid frames."""
+
+  def loss_fn(params, stats, batch, rng, progress):
+    del progress
+    outputs, stats = _apply(model, params, stats, batch, rng, "__call__")
+    found = outputs["reconstruction"]
+    (name,) = batch.inputs
+    wanted, weight = batch.inputs[name], batch.weight
+    if wanted.ndim == 3:
+      found = found[:, : wanted.shape[1]]
+      time = jnp.arange(wanted.shape[1])
+      valid = time[None, :] < batch.lengths[name][:, None]
+      weight = weight[:, None] * valid
+    total, count = losses.squared_error(found, wanted, weight)
+    totals = {"reconstruction_loss": (total, count)}
+    return losses.mean(total, count, axis_name), (stats, totals)
+
+  return loss_fn
+
+
+def draw_priors(
+  rng: Array, index: Int[Array, "batch"], classes: int, latent: int
+) -> tuple[Float[Array, "batch classes"], Float[Array, "batch latent"]]:
+  """Draws from the priors: a class by a fair die, and N(0, I).
+
+  Every utterance has keys of its own, so that devices that share a batch draw
+  what one device would.
+
+  Args:
+    rng: of the step and phase.
+    index: of the utterances.
+    classes: of the die.
+    latent: dimensions of the Gaussian.
+
+  Returns:
+    One-hot classes, and Gaussian vectors.
+  """
+
+  def draw(number: Int[Array, ""]) -> tuple[Array, Array]:
+    of_class, of_style = jax.random.split(jax.random.fold_in(rng, number))
+    thrown = jax.random.randint(of_class, (), 0, classes)
+    return (
+      jax.nn.one_hot(thrown, classes),
+      jax.random.normal(of_style, (latent,)),
+    )
+
+  return jax.vmap(draw)(index)
+
+
+def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
+  """Real is what the priors give, fake what the encoder gives.
+
+  The encoder is run as it trains, but leaves no trace in its statistics.
+  """
+
+  def loss_fn(params, stats, batch, rng, progress):
+    del progress
+    keys = jax.random.split(rng, 4)
+    fake, _ = _apply(model, params, stats, batch, keys[0], "encode")
+    classes, latent = fake["y"].shape[-1], fake["z"].shape[-1]
+    real = draw_priors(keys[1], batch.index, classes, latent)
+    judge = functools.partial(
+      model.apply, {"params": params}, train=True, method="judge"
+    )
+    of_real = judge(*real, rngs={"dropout": keys[2]})
+    of_fake = judge(fake["y"], fake["z"], rngs={"dropout": keys[3]})
+    loss, totals = 0.0, {}
+    for name in ("y", "z"):
+      one, count = losses.binary_cross_entropy(of_real[name], 1.0, batch.weight)
+      other, _ = losses.binary_cross_entropy(of_fake[name], 0.0, batch.weight)
+      totals[f"discriminator_{name}_loss"] = ((one + other) / 2, count)
+      loss += losses.mean(one + other, count, axis_name)
+    return loss, (stats, totals)
+
+  return loss_fn
+
+
+def _generator(model: nn.Module, axis_name: str | None) -> LossFn:
+  """The encoder's latent variables are to be taken for draws from the priors.
+
+  The loss that does not saturate: -log of the discriminators' yes.
+  """
+
+  def loss_fn(params, stats, batch, rng, progress):
+    del progress
+    of_encoder, of_judge = jax.random.split(rng)
+    fake, stats = _apply(model, params, stats, batch, of_encoder, "encode")
+    judged = model.apply(
+      {"params": params},
+      fake["y"],
+      fake["z"],
+      train=True,
+      rngs={"dropout": of_judge},
+      method="judge",
+    )
+    loss, totals = 0.0, latent_statistics(fake, batch.weight, axis_name)
+    for name in ("y", "z"):
+      total, count = losses.binary_cross_entropy(
+        judged[name], 1.0, batch.weight
+      )
+      totals[f"generator_{name}_loss"] = (total, count)
+      loss += losses.mean(total, count, axis_name)
+    return loss, (stats, totals)
+
+  return loss_fn
+
+
+def latent_statistics(
+  latent: dict[str, Array],
+  weight: Float[Array, "batch"],
+  axis_name: str | None = None,
+) -> Totals:
+  """How far a batch's latent variables are from their priors.
+
+  Args:
+    latent: `y` `[batch, classes]` and `z` `[batch, latent]`.
+    weight: 1 for an example, 0 for filler.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    Weighted with the count: `y_entropy`, of single examples (nats);
+    `y_mean_entropy`, of their mean (log of the classes under the prior);
+    `z_mean`, root mean square over dimensions (0 under the prior, give or take
+    1 / sqrt(batch)); `z_variance`, mean over dimensions (1); `z_covariance`,
+    root mean square off the diagonal (0, likewise).
+  """
+  latent = jax.lax.stop_gradient(latent)
+  y, z = latent["y"], latent["z"]
+  local = jnp.sum(weight)
+
+  def average(x: Float[Array, "batch *dim"], by: Array = weight) -> Array:
+    sums, count = jnp.tensordot(by, x, axes=(0, 0)), local
+    if axis_name is not None:
+      sums, count = jax.lax.psum((sums, count), axis_name)
+    return sums / jnp.maximum(count, 1.0)
+
+  mean = average(z)
+  centred = z - mean[None, :]
+  covariance = average(centred, by=centred * weight[:, None])
+  off = covariance * (1.0 - jnp.eye(len(mean)))
+  pairs = max(len(mean) * (len(mean) - 1), 1)
+  found = {
+    "y_entropy": average(losses.entropy(y)),
+    "y_mean_entropy": losses.entropy(average(y)[None])[0],
+    "z_mean": jnp.sqrt(jnp.mean(jnp.square(mean))),
+    "z_variance": jnp.mean(jnp.diagonal(covariance)),
+    "z_covariance": jnp.sqrt(jnp.sum(jnp.square(off)) / pairs),
+  }
+  return {name: (value * local, local) for name, value in found.items()}
+
+
+def _classification(
+  model: nn.Module, axis_name: str | None, *, label_smoothing: float
+) -> LossFn:
+  """Cross-entropy over the labelled examples."""
+
+  def loss_fn(params, stats, batch, rng, progress):
+    del progress
+    outputs, stats = _apply(model, params, stats, batch, rng, "encode")
+    labels = batch.targets["emotion"]
+    weight = batch.weight * batch.targets["labelled"]
+    total, count = losses.cross_entropy(
+      outputs["logits"], labels, weight, label_smoothing=label_smoothing
+    )
+    correct = jnp.argmax(outputs["logits"], axis=-1) == labels
+    totals = {
+      "loss": (total, count),
+      "wa": (jnp.sum(correct * weight), count),
+    }
+    return losses.mean(total, count, axis_name), (stats, totals)
+
+  return loss_fn
