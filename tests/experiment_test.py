@@ -21,28 +21,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory):
-  """Forty short synthetic utterances, in both presets of DS-LSTM."""
-  folder = tmp_path_factory.mktemp("shards")
-  for features in ("ds_lstm", "ds_lstm_code"):
-    subprocess.run(
-      [
-        *(sys.executable, "-m", "data_prep.build", "--corpus=synthetic"),
-        *("--synthetic_utterances=4", "--synthetic_seconds=0.8"),
-        *(f"--raw={folder / 'raw'}", f"--features={features}"),
-        *(f"--out={folder / features}", "--workers=1"),
-      ],
-      check=True,
-      cwd=ROOT,
-    )
-  return folder
+def shards(synthetic_shards):
+  """The shards of both presets of DS-LSTM."""
+  return {name: synthetic_shards(name) for name in ("ds_lstm", "ds_lstm_code")}
 
 
 def small(shards, words="dual", **changes):
   """A config that trains in seconds."""
   config = ds_lstm.get_config(words)
   config.data.corpus = "synthetic"
-  config.data.shards = str(shards / config.data.features)
+  config.data.shards = str(shards[config.data.features])
   config.protocol.name = "leave_one_session_out"
   config.protocol.folds = (0,)
   config.model.hidden = 8
@@ -185,7 +173,7 @@ def command(shards, workdir, *more):
   return [
     *(sys.executable, "-m", "ser_jax.main"),
     *("--config=configs/ds_lstm.py:base1", f"--workdir={workdir}"),
-    f"--config.data.shards={shards / 'ds_lstm'}",
+    f"--config.data.shards={shards['ds_lstm']}",
     *("--config.model.hidden=8", "--config.batch_size=8"),
     *("--config.protocol.folds=(0,)", "--config.epochs=30"),
     *("--config.checkpoint.every_epochs=1", *more),

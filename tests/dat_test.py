@@ -1,0 +1,73 @@
+"""Every speaker-invariant system takes real steps from real audio."""
+
+import itertools
+import json
+
+import pytest
+
+from configs import dat
+from ser_jax import experiment
+from ser_jax.errors import UserError
+
+WORDS = [
+  *map(",".join, itertools.product(dat.DEPTHS, ("plain", "gamma2.5"))),
+  *map(",".join, itertools.product(dat.ENCODERS, ("plain", "gamma1.25"))),
+  "lms,depth1,gamma3.33",
+  "logmfb_pitch,depth2,gamma2.5",
+  "depth1,gamma2.5,legacy",
+]
+
+
+def small(synthetic_shards, words, **changes):
+  """A config that trains in seconds."""
+  config = dat.get_config(words)
+  config.data.shards = str(synthetic_shards(config.data.features))
+  config.protocol.folds = (0,)
+  config.model.update(
+    {"channels": 4, "hidden": 8, "head": 8, "forms": ("direct", "direct")}
+  )
+  config.batch_size = 8
+  config.epochs = 1
+  config.parallel.data = 1
+  with config.unlocked():
+    config.update(changes)
+  return config
+
+
+def train(config, workdir):
+  return experiment.train(config, workdir, should_stop=lambda: False)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_every_variant_takes_real_steps(synthetic_shards, tmp_path, words):
+  report = train(small(synthetic_shards, words), tmp_path)
+  assert 0 <= report["summary"]["wa"]["mean"] <= 1
+  line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+  assert ("speaker_loss" in line["train"]) == ("plain" not in words)
+
+
+def test_a_checkpoint_of_another_depth_is_refused(synthetic_shards, tmp_path):
+  train(small(synthetic_shards, "depth1,plain"), tmp_path)
+  before = (tmp_path / "report.json").read_bytes()
+  with pytest.raises(UserError, match=r"model.depth: 1 there, 2 now"):
+    train(small(synthetic_shards, "depth2,plain"), tmp_path)
+  assert (tmp_path / "report.json").read_bytes() == before
+
+
+def test_published_numbers_stand_beside_ours():
+  config = dat.get_config("mfcc,depth1,gamma3.33,emodb")
+  assert (config.paper.wa, config.paper.wa_std) == (73.6, 7.1)
+  config = dat.get_config("lms,depth3,gamma3.33,ravdess")
+  assert (config.paper.wa, config.paper.wa_std) == (47.0, 8.0)
+  assert not dat.get_config("mfcc,depth1,gamma3.33,emodb,legacy").paper
+
+
+def test_a_legacy_loss_needs_an_adversary():
+  with pytest.raises(ValueError, match="plain has no adversary"):
+    dat.get_config("depth1,plain,legacy")
+
+
+@pytest.mark.parametrize("corpus", ["emodb", "ravdess"])
+def test_all_classes_of_the_corpus_are_asked_for(corpus):
+  classes = dat.get_config(f"depth1,{corpus}").data.classes
+  assert len(classes) == {"emodb": 7, "ravdess": 8}[corpus]
