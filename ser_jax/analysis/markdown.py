@@ -34,7 +34,7 @@ def render_analysis(found: dict) -> str:
     The text.
   """
   machine, mesh = found["machine"], found["mesh"]
-  frames = _frames(found["frames"])
+  frames = ", ".join(f"{n} {length}" for n, length in found["frames"].items())
   common = next(
     each["share"]
     for each in found["shapes"]
@@ -47,18 +47,14 @@ def render_analysis(found: dict) -> str:
     f"program, mesh run {mesh['run']} × data {mesh['data']} of "
     f"{', '.join(machine['devices'])} by "
     f"{found['config']['parallel']['backend']}, {found['source']} data. Shapes "
-    f"from {found['shapes_from']}: {frames}, those of {share(common)} of the "
-    f"steps. jax {machine['packages']['jax']}. All figures are of one device.",
+    f"from {found['shapes_from']}, in frames: {frames}; so are "
+    f"{share(common)} of the steps. jax {machine['packages']['jax']}. All figures are of one device.",
   ]
   for name, stage in found["stages"].items():
     parts += [f"## Stage {name}", _parameters(stage)]
     for step, program in stage["programs"].items():
       parts += [f"### {step} step", *_program(program)]
   return "\n\n".join(parts) + "\n"
-
-
-def _frames(frames: dict) -> str:
-  return ", ".join(f"{name} {length} frames" for name, length in frames.items())
 
 
 def _parameters(stage: dict) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ser_jax.data.dataset import shard_folder
+from ser_jax.data.labels import CIRCUMPLEX, EMOTION
 from ser_jax.data.protocols import SPEAKER_PAIRS
 from ser_jax.data.shards import Shards, Table, open_shards
 from ser_jax.errors import UserError
@@ -138,12 +139,14 @@ def _table(config, frames: dict[str, int]) -> Table:
     names = [*protocol.train, *protocol.validation, *protocol.test]
   elif corpus in SPEAKER_PAIRS:
     names = list(itertools.chain.from_iterable(SPEAKER_PAIRS[corpus]))
-  classes = list(config.data.classes)
+  # Levels of an attribute come from ratings, or from all the categories.
+  by_category = config.data.target == EMOTION
+  words = list(config.data.classes if by_category else CIRCUMPLEX)
   number = np.arange(count)
   who = number % len(names)
-  of_class = number // len(names) % len(classes)
-  # Midpoints of the 1-to-5 scale in turn, so that any binning has them all.
-  scale = 1.0 + 4.0 * (of_class + 0.5) / len(classes)
+  which = number // len(names) % len(words)
+  # All over the scale from 1 to 5, so that any binning has every level.
+  scale = 1.0 + 4.0 * (which + 0.5) / len(words)
   return Table(
     corpus=corpus,
     ids=np.array([f"utterance{n:05d}" for n in number]),
@@ -152,7 +155,7 @@ def _table(config, frames: dict[str, int]) -> Table:
       [f"session{n % sessions}" if sessions else names[n] for n in who]
     ),
     genders=np.array(["female", "male"])[who % 2],
-    emotions=np.array(classes)[of_class],
+    emotions=np.array(words)[which],
     digests=np.array([f"{n:05d}" for n in number]),
     attributes=np.repeat(scale[:, None], 3, axis=1).astype(np.float32),
     duration=np.full(count, config.analysis.seconds),

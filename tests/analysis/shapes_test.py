@@ -6,6 +6,7 @@ import pytest
 from configs import common, ds_lstm
 from ser_jax.analysis.shapes import CORPORA, blank_shards, utterance_frames
 from ser_jax.data.dataset import load_dataset
+from ser_jax.data.labels import CHOICES, LEVELS
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS
 from tests.fakes import FakeShards
@@ -34,6 +35,16 @@ def test_every_protocol_has_its_folds(corpus, protocol):
   for fold in dataset.protocol.folds:
     labels = dataset.labels[fold.train]
     assert set(labels) == set(range(len(config.data.classes)))
+
+
+@pytest.mark.parametrize("binning", CHOICES)
+def test_an_attribute_has_all_its_levels(binning):
+  config = config_of("emodb")
+  config.data.update(
+    {"target": "activation", "binning": binning, "classes": LEVELS}
+  )
+  dataset = load_dataset(config, blank_shards(config))
+  assert set(dataset.labels[dataset.examples.keep]) == {0, 1, 2}
 
 
 def test_a_fixed_protocol_names_its_speakers():
