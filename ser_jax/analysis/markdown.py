@@ -48,7 +48,8 @@ def render_analysis(found: dict) -> str:
     f"{', '.join(machine['devices'])} by "
     f"{found['config']['parallel']['backend']}, {found['source']} data. Shapes "
     f"from {found['shapes_from']}, in frames: {frames}; so are "
-    f"{share(common)} of the steps. jax {machine['packages']['jax']}. All figures are of one device.",
+    f"{share(common)} of the steps. jax {machine['packages']['jax']}. All "
+    "figures are of one device.",
   ]
   for name, stage in found["stages"].items():
     parts += [f"## Stage {name}", _parameters(stage)]
