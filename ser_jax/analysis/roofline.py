@@ -90,16 +90,17 @@ def find_peaks(text: str, device: jax.Device, devices: int) -> Peaks:
         f"config.analysis.peaks={text!r} must give flops and bytes, and may "
         "give link, all a second, for example 'flops=67e12,bytes=4.8e12'."
       )
-    figures = {name: float(value) for name, value in given.items()}
-    if min(figures.values()) <= 0:
+    figures = list(given.values())
+    if not all(isinstance(x, int | float) and x > 0 for x in figures):
       raise UserError(
-        f"config.analysis.peaks={text!r} has a figure that is not above 0."
+        f"config.analysis.peaks={text!r} has a figure that is not a number "
+        "above 0."
       )
     return Peaks(
       "config.analysis.peaks",
-      {"f32": figures["flops"]},
-      figures["bytes"],
-      figures.get("link", 0.0),
+      {"f32": float(given["flops"])},
+      float(given["bytes"]),
+      float(given.get("link", 0.0)),
     )
   if text:
     raise UserError(

@@ -86,7 +86,7 @@ def blank_shards(config) -> Blank:
         f"({', '.join(known)}): build the shards."
       )
   inputs = {
-    name: {"dim": spec.dim, "frame_rate": spec.frame_rate}
+    name: dataclasses.asdict(spec)
     for name, spec in FEATURE_SETS[config.data.features].inputs.items()
   }
   metadata = {

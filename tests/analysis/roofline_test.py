@@ -46,7 +46,13 @@ def test_peaks_by_name_and_by_figure():
 
 @pytest.mark.parametrize(
   "text",
-  ["TPU v99", "flops=1e12", "flops=1,bytes=2,lanes=3", "flops=1,bytes=0"],
+  [
+    "TPU v99",
+    "flops=1e12",
+    "flops=1,bytes=2,lanes=3",
+    "flops=1,bytes=0",
+    "flops='fast',bytes=1",
+  ],
 )
 def test_peaks_that_make_no_sense_are_refused(text):
   with pytest.raises(UserError, match="config.analysis.peaks"):
