@@ -5,10 +5,13 @@ there are shards, their table is taken and no record is read; where there are
 none, the corpus is supposed to have its usual size.
 """
 
+import dataclasses
+import dataclasses
+import dataclasses
 import itertools
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 from ser_jax.data.dataset import shard_folder
 from ser_jax.data.labels import CIRCUMPLEX, EMOTION
@@ -50,12 +53,12 @@ class Blank:
   def __len__(self) -> int:
     return len(self.table.ids)
 
-  def read(self, index: int) -> dict[str, Float[np.ndarray, "..."]]:
+  def read(self, index: int) -> dict[str, Shaped[np.ndarray, "..."]]:
     """One frame of zeros an input: what reads it pads it."""
     return {
       name: np.zeros(
         spec["dim"] if spec["frame_rate"] is None else (1, spec["dim"]),
-        np.float32,
+        spec.get("dtype", "float32"),
       )
       for name, spec in self.metadata["inputs"].items()
     }
