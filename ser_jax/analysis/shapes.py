@@ -6,8 +6,6 @@ none, the corpus is supposed to have its usual size.
 """
 
 import dataclasses
-import dataclasses
-import dataclasses
 import itertools
 
 import numpy as np
