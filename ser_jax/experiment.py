@@ -289,27 +289,35 @@ def finish(experiment: runs.Experiment) -> dict:
   )
 
 
-def _describe(experiment: runs.Experiment, expected: int) -> dict:
-  """What the report must know beside the predictions."""
-  config, protocol = experiment.config, experiment.dataset.protocol
-  shapes = jax.eval_shape(
-    functools.partial(init_state, task=experiment.stages[-1].task),
-    jnp.uint32(0),
-    example_batch(experiment.dataset.examples, 2),
-  )
+def describe_data(config, dataset: Dataset) -> dict:
+  """What a report must know of the data."""
+  protocol = dataset.protocol
+  program = getattr(sys.modules["__main__"].__spec__, "name", "ser_jax.main")
   return {
-    "system": config.system,
-    "variant": config.variant,
     "corpus": config.data.corpus,
-    "classes": list(experiment.dataset.classes),
+    "classes": list(dataset.classes),
     "protocol": {
       "name": protocol.name,
       "speaker_independent": protocol.speaker_independent,
       "notes": list(protocol.notes),
     },
     "transductive": False,
+    "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
+  }
+
+
+def _describe(experiment: runs.Experiment, expected: int) -> dict:
+  """What the report must know beside the predictions."""
+  config = experiment.config
+  shapes = jax.eval_shape(
+    functools.partial(init_state, task=experiment.stages[-1].task),
+    jnp.uint32(0),
+    example_batch(experiment.dataset.examples, 2),
+  )
+  return describe_data(config, experiment.dataset) | {
+    "system": config.system,
+    "variant": config.variant,
     "parameters": sum(x.size for x in jax.tree.leaves(shapes.params)),
-    "command": shlex.join(["python", "-m", "ser_jax.main", *sys.argv[1:]]),
     "paper": config.paper.to_dict(),
     "expected_runs": expected,
     "epochs": sum(stage.epochs for stage in experiment.stages),

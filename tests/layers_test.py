@@ -51,9 +51,13 @@ MAY_IMPORT = {
   "ser_jax.demo": FLOOR
   | PIPELINE
   | {"ser_jax.experiment", "ser_jax.features", "ser_jax.workdir"},
-  "ser_jax.reproduce": FLOOR | {"ser_jax.evaluation", "ser_jax.experiment"},
+  "ser_jax.command_line": FLOOR,
+  "ser_jax.reproduce": FLOOR
+  | PIPELINE
+  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.workdir"},
   "ser_jax.main": FLOOR
-  | {"ser_jax.analysis", "ser_jax.demo", "ser_jax.experiment", "ser_jax.train"},
+  | {"ser_jax.analysis", "ser_jax.command_line", "ser_jax.demo"}
+  | {"ser_jax.experiment", "ser_jax.train"},
   "data_prep": set(),
   "data_prep.utterance": {"ser_jax.errors"},
   "data_prep.corpora": {"ser_jax.errors", "data_prep.utterance"},

@@ -280,11 +280,11 @@ def test_books_survive_json():
 
 
 def test_sigterm_asks_the_loop_to_stop():
-  from ser_jax import main
+  from ser_jax import command_line
 
   before = signal.getsignal(signal.SIGTERM)
   try:
-    seen = main._stop_on_signals()
+    seen = command_line.stop_on_signals()
     os.kill(os.getpid(), signal.SIGTERM)
     assert seen == [signal.SIGTERM]
   finally:

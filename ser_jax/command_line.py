@@ -1,0 +1,94 @@
+"""What our programs share: flags, signals, log lines and one-line errors."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from ser_jax.errors import UserError
+
+
+def stop_on_signals() -> list[int]:
+  """Notes SIGTERM and SIGINT in the list returned; a second one kills."""
+  seen = []
+
+  def note(number, frame):
+    del frame
+    seen.append(number)
+    signal.signal(number, signal.SIG_DFL)
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, note)
+  return seen
+
+
+def stopped(seen: list[int]) -> int:
+  """Tells that the work can go on later; the exit status of the signal."""
+  print("stopped; the same command resumes", file=sys.stderr)
+  return 128 + seen[0]
+
+
+def refuse_arguments(argv: list[str]) -> None:
+  """Refuses what is not a flag.
+
+  Raises:
+    UsageError: there is something.
+  """
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; what is wrong with them is one line, not a traceback."""
+  try:
+    return flags.FLAGS(argv)
+  except (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+  ) as bad:
+    print(
+      f"error: {_one_line(bad)} (--help lists the flags; the fields of "
+      "--config.FIELD are those of its config file)",
+      file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+  """The message of an error without the traceback that it may quote."""
+  text = str(error).replace("\\n", "\n")
+  lines = [line.strip("\\\"' ") for line in text.splitlines() if line.strip()]
+  if "Traceback" in text:
+    return lines[-1].removeprefix("ValueError: ")
+  return " ".join(lines)
+
+
+def start(run: Callable[[list[str]], int]) -> None:
+  """Runs a program.
+
+  Args:
+    run: arguments to exit status; a `UserError` becomes one line.
+  """
+
+  def guarded(argv):
+    try:
+      return run(argv)
+    except UserError as error:
+      print(f"error: {error}", file=sys.stderr)
+      return 2
+
+  absl_logging.set_verbosity(absl_logging.WARNING)
+  logger = logging.getLogger("ser_jax")
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
+  app.run(guarded, flags_parser=_parse_flags)

@@ -1,0 +1,190 @@
+"""A published table beside ours: rows, paired tests, Markdown and a figure.
+
+A row is plain data: `name`, `label`, `paper` (mean and deviation in per cent,
+or None), `against` (the row that it is tested against, or None), and its place
+in the figure, `curve` and `x`.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+
+from ser_jax.evaluation import statistics
+from ser_jax.evaluation.markdown import percent, table
+
+NOTES = """\
+Ours: mean and deviation over runs (fold and seed) of the weights of each run's
+best validation epoch; 95 %: bootstrap over speakers of the pooled test
+utterances; last epoch: the same without selection. Difference: the mean
+over equal folds and seeds from the row that the table compares with, with the
+p-value of a paired permutation test, then Holm's for all tests above.
+"""
+NAMES = {"wa": "WA", "uar": "UAR"}
+
+
+def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
+  """Pairs what was measured with what was published.
+
+  Args:
+    rows: of the table.
+    reports: by row name, the content of `report.json`; rows without one are
+      not measured yet.
+    metric: `wa` or `uar`: what the paper reports.
+
+  Returns:
+    `metric`, and `rows` with what was measured, the difference from the row
+    that each is tested against, and p-values over the runs (fold and seed) that
+    both have: `p` of a paired permutation test, `p_holm` corrected for the
+    number of tests in the table.
+  """
+  found = []
+  for row in rows:
+    entry = {k: row[k] for k in ("name", "label", "paper", "curve", "x")}
+    report = reports.get(row["name"])
+    if report is not None:
+      entry |= {
+        "summary": report["summary"],
+        "last_epoch": report.get("last_epoch"),
+        "runs": len(report["runs"]),
+        "folds": report["folds"],
+        "seeds": report["seeds"],
+        "seconds": sum(run["seconds"] for run in report["runs"]),
+        "command": report["command"],
+      }
+      entry |= _paired(report, reports.get(row["against"]), metric)
+    found.append(entry)
+  tested = [entry for entry in found if "p" in entry]
+  corrected = statistics.holm(np.array([entry["p"] for entry in tested]))
+  for entry, p in zip(tested, corrected, strict=True):
+    entry["p_holm"] = float(p)
+  return {"metric": metric, "rows": found}
+
+
+def _paired(report: dict, other: dict | None, metric: str) -> dict:
+  """The difference over the runs that both have, if there are at least two."""
+  if other is None:
+    return {}
+  ours, theirs = (
+    {(run["fold"], run["seed"]): run[metric] for run in r["runs"]}
+    for r in (report, other)
+  )
+  shared = sorted(ours.keys() & theirs.keys())
+  if len(shared) < 2:
+    return {}
+  pairs = np.array([[ours[key], theirs[key]] for key in shared])
+  return {
+    "pairs": len(shared),
+    "difference": float((pairs[:, 0] - pairs[:, 1]).mean()),
+    "p": statistics.paired_permutation(pairs[:, 0], pairs[:, 1]),
+  }
+
+
+def render(found: dict, title: str, corpus: str) -> str:
+  """The table as Markdown."""
+  metric = NAMES[found["metric"]]
+  other = next(name for name in NAMES.values() if name != metric)
+  header = [
+    *("", f"paper {metric} %", f"ours {metric} %", "95 %", "last epoch"),
+    *(f"{other} %", "difference", "p", "p (Holm)", "folds × seeds"),
+  ]
+  lines = [_line(row, found["metric"]) for row in found["rows"]]
+  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{NOTES}"
+
+
+def _line(row: dict, metric: str) -> list[str]:
+  paper = "" if row["paper"] is None else "{} ± {}".format(*row["paper"])
+  if "summary" not in row:
+    return [row["label"], paper, *["not yet"], *[""] * 7]
+  summary, other = row["summary"], "uar" if metric == "wa" else "wa"
+
+  def spread(part):
+    return f"{percent(part['mean'])} ± {percent(part['std'])}"
+
+  low, high = summary[metric]["ci95"]
+  tested = ["", "", ""]
+  if "p" in row:
+    tested = [
+      f"{100 * row['difference']:+.1f}",
+      f"{row['p']:.3f}",
+      f"{row['p_holm']:.3f}",
+    ]
+  last = row["last_epoch"]
+  return [
+    row["label"],
+    paper,
+    spread(summary[metric]),
+    f"{percent(low)}–{percent(high)}",
+    "" if last is None else spread(last[metric]),
+    spread(summary[other]),
+    *tested,
+    f"{row['folds']} × {row['seeds']}",
+  ]
+
+
+def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
+  """Every curve over x, with intervals, and the paper's beside it.
+
+  Args:
+    found: see `compare`.
+    path: the PNG file to write.
+    title: of the figure.
+    x_label: what x is.
+  """
+  import matplotlib
+
+  from ser_jax.evaluation import figures
+
+  plt, metric = figures.plt, found["metric"]
+  rows = [row for row in found["rows"] if row["curve"]]
+  places = list(dict.fromkeys(row["x"] for row in rows))
+  curves = list(dict.fromkeys(row["curve"] for row in rows))
+  with matplotlib.rc_context(figures.STYLE):
+    figure, panels = plt.subplots(
+      1, len(curves), figsize=(1.2 + 2.6 * len(curves), 3.4), sharey=True,
+      squeeze=False,
+    )  # fmt: skip
+    for axes, curve in zip(panels[0], curves, strict=True):
+      mine = [row for row in rows if row["curve"] == curve]
+      _curve(axes, mine, places, metric)
+      for row in found["rows"]:
+        if not row["curve"] and "summary" in row:
+          value = 100 * row["summary"][metric]["mean"]
+          axes.axhline(value, color=figures.GREY, linewidth=0.8)
+          axes.annotate(row["label"], (0, value), fontsize=6, va="bottom")
+      axes.set_xticks(range(len(places)), places)
+      axes.set_xlabel(x_label)
+      axes.set_title(curve, fontsize=9)
+    panels[0][0].set_ylabel(f"{NAMES[metric]} on test speakers (%)")
+    panels[0][-1].legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    temporary = path.with_name(f".{path.name}.partial")
+    figure.savefig(temporary, format="png")
+    os.replace(temporary, path)
+    plt.close(figure)
+
+
+def _curve(axes, rows: list[dict], places: list[str], metric: str) -> None:
+  """Ours with 95 % intervals over speakers, the paper's with deviations."""
+  from ser_jax.evaluation import figures
+
+  paper = [row for row in rows if row["paper"]]
+  axes.errorbar(
+    [places.index(row["x"]) + 0.08 for row in paper],
+    [row["paper"][0] for row in paper],
+    [row["paper"][1] for row in paper],
+    fmt="s--", color=figures.ORANGE, capsize=3, label="paper ± deviation",
+  )  # fmt: skip
+  ours = [row for row in rows if "summary" in row]
+  if not ours:
+    return
+  values = np.array(
+    [[s["pooled"], *s["ci95"]] for s in (r["summary"][metric] for r in ours)]
+  )
+  axes.errorbar(
+    [places.index(row["x"]) - 0.08 for row in ours],
+    100 * values[:, 0],
+    100 * np.abs(values[:, 1:].T - values[:, 0]),
+    fmt="o-", color=figures.BLUE, capsize=3, label="ours, 95 %",
+  )  # fmt: skip

@@ -1,0 +1,223 @@
+"""A published table, trained cell by cell and printed beside the paper's.
+
+  python -m ser_jax.reproduce --table=configs/tables/dat_table1.py \
+      --corpus=emodb --raw=DIR --seeds=5
+
+Every row is an experiment in a folder of its own; what is finished is not done
+again, so that the same command resumes, and more seeds add to those there.
+"""
+
+import ast
+import json
+import pathlib
+import runpy
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from ser_jax import command_line, experiment, workdir
+from ser_jax.data.dataset import load_dataset
+from ser_jax.errors import UserError
+from ser_jax.evaluation import baselines, report, tables
+
+FUNCTIONALS = "functionals"
+
+_TABLE = flags.DEFINE_string("table", None, "File in configs/tables.")
+_CORPUS = flags.DEFINE_string("corpus", None, "Corpus to train on.")
+_RAW = flags.DEFINE_string(
+  "raw", "", "Its raw folder, to build missing shards."
+)
+_SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds 0, 1, ... of every row.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Where to write. Default: runs/TABLE-CORPUS."
+)
+_ROWS = flags.DEFINE_list(
+  "rows", [], "Only rows whose name has one of these in it."
+)
+_YARDSTICKS = flags.DEFINE_list(
+  "yardsticks", None, "Baselines to add. Default: the table's."
+)
+_SET = flags.DEFINE_multi_string(
+  "set", [], "Overrides in every row: --set=epochs=40 --set=parallel.runs=vmap."
+)
+flags.mark_flags_as_required(["table", "corpus"])
+
+
+def load_table(path: str, corpus: str) -> dict:
+  """Reads a table file.
+
+  Raises:
+    UserError: no such file, or a corpus that its rows do not know.
+  """
+  if not pathlib.Path(path).is_file():
+    raise UserError(f"--table={path} does not exist: see configs/tables/.")
+  try:
+    return runpy.run_path(path)["get_table"](corpus)
+  except ValueError as error:
+    raise UserError(f"--table={path} --corpus={corpus}: {error}") from error
+
+
+def override(config: ConfigDict, assignments: list[str]) -> None:
+  """Sets fields given as `a.b=value`.
+
+  Raises:
+    UserError: a field that does not exist, or a value of another type.
+  """
+  for assignment in assignments:
+    field, _, text = assignment.partition("=")
+    *path, name = field.split(".")
+    try:
+      node = config
+      for part in path:
+        node = node[part]
+      is_text = isinstance(node[name], str)
+      node[name] = text if is_text else ast.literal_eval(text)
+    except (
+      AttributeError,
+      KeyError,
+      SyntaxError,
+      TypeError,
+      ValueError,
+    ) as bad:
+      raise UserError(f"--set={assignment}: {bad}") from bad
+
+
+def run_yardstick(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
+  """Writes a baseline's report into a folder, if it has none yet.
+
+  Args:
+    name: `majority`, or a feature set of functionals for a linear SVM.
+    like: a row's config: corpus, classes and protocol are taken from it.
+    folder: where to write.
+
+  Raises:
+    UserError: the functionals cannot be built.
+  """
+  if (folder / "report.json").exists():
+    return
+  config, key, baseline = like.copy_and_resolve_references(), None, None
+  config.data.unlock()
+  if name == baselines.MAJORITY:
+    baseline = baselines.majority
+  else:
+    baseline, key = baselines.linear_svm, FUNCTIONALS
+    config.data.features, config.data.shards = name, ""
+    config.data.inputs = {
+      key: {"resample": False, "standardize": False, "buckets": ()}
+    }
+  experiment.ensure_shards(config)
+  dataset = load_dataset(config)
+  metric = config.selection.metric
+  folder.mkdir(parents=True, exist_ok=True)
+  workdir.write_arrays(
+    folder / "predictions.npz",
+    baselines.predict(baseline, dataset, metric, key),
+  )
+  described = experiment.describe_data(config, dataset)
+  report.write_report(
+    folder,
+    described
+    | {
+      "system": baseline.__name__,
+      "variant": name,
+      "parameters": 0,
+      "paper": {},
+      "expected_runs": len(dataset.protocol.folds),
+      "epochs": 0,
+    },
+  )
+
+
+def prepare(table: dict) -> list[dict]:
+  """The rows asked for, with configs as the flags want them.
+
+  Raises:
+    UserError: flags that fit no row.
+  """
+  wanted = [
+    row
+    for row in table["rows"]
+    if not _ROWS.value or any(part in row["name"] for part in _ROWS.value)
+  ]
+  if not wanted:
+    names = ", ".join(row["name"] for row in table["rows"])
+    raise UserError(
+      f"--rows={','.join(_ROWS.value)} fits none of the table's: {names}."
+    )
+  for row in wanted:
+    config = row["config"]
+    config.seeds = tuple(range(_SEEDS.value))
+    if _RAW.value:
+      config.data.raw = _RAW.value
+    override(config, _SET.value)
+    experiment.check(config)
+  return wanted
+
+
+def yardstick_rows(names: list[str]) -> list[dict]:
+  """Baselines as rows of the table."""
+  return [
+    {
+      "name": f"yardstick-{name}",
+      "label": "majority class"
+      if name == baselines.MAJORITY
+      else f"linear SVM, {name}",
+      "paper": None,
+      "against": None,
+      "curve": None,
+      "x": None,
+    }
+    for name in names
+  ]
+
+
+def write_table(
+  rows: list[dict], table: dict, corpus: str, folder: pathlib.Path
+) -> str:
+  """Writes `table.json`, `table.md` and `table.png`; returns the Markdown."""
+  reports = {}
+  for row in rows:
+    path = folder / row["name"] / "report.json"
+    if path.exists():
+      reports[row["name"]] = json.loads(path.read_text())
+  found = tables.compare(rows, reports, table["metric"])
+  text = tables.render(found, table["title"], corpus)
+  workdir.write_atomic(folder / "table.json", json.dumps(found, indent=1))
+  workdir.write_atomic(folder / "table.md", text)
+  tables.draw(found, folder / "table.png", table["title"], table["x"])
+  return text
+
+
+def run(argv: list[str]) -> int:
+  """Trains what is missing, then prints the table."""
+  command_line.refuse_arguments(argv)
+  from ser_jax.train.loop import Stopped
+
+  corpus = _CORPUS.value
+  table = load_table(_TABLE.value, corpus)
+  name = f"{pathlib.Path(_TABLE.value).stem}-{corpus}"
+  folder = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+  wanted = prepare(table)
+  names = _YARDSTICKS.value
+  yardsticks = yardstick_rows(table["yardsticks"] if names is None else names)
+  rows = [*yardsticks, *table["rows"]]
+  seen = command_line.stop_on_signals()
+  # The cheap rows first: what they lack is known before hours are spent.
+  for row in yardsticks:
+    label = row["name"].removeprefix("yardstick-")
+    run_yardstick(label, wanted[0]["config"], folder / row["name"])
+  try:
+    for row in wanted:
+      experiment.train(
+        row["config"], folder / row["name"], should_stop=lambda: bool(seen)
+      )
+      write_table(rows, table, corpus, folder)
+  except Stopped:
+    return command_line.stopped(seen)
+  print(write_table(rows, table, corpus, folder))
+  print(folder / "table.md", folder / "table.png", sep="\n")
+  return 0
+
+
+if __name__ == "__main__":
+  command_line.start(run)
