@@ -86,6 +86,8 @@ def _model(config, row: str) -> None:
     # deviations of the training part.
     name: {"resample": False, "standardize": True, "clip": 10.0, "buckets": ()}
   }
+  if frames:
+    config.model.channels = (128, 128, 256, 256)
   vanilla = row == "utt_aae_vanilla"
   config.model.update(
     {

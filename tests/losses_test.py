@@ -62,3 +62,40 @@ def test_shares_of_devices_add_up(batch):
     *(x.reshape(8, 2, *x.shape[1:]) for x in batch)
   )
   assert float(parts.sum()) == pytest.approx(float(whole), rel=1e-5)
+
+
+def test_binary_cross_entropy_against_scikit_learn(batch):
+  logits, labels, weight = batch
+  total = 0.0
+  for wanted in (0.0, 1.0):
+    share, count = losses.binary_cross_entropy(
+      logits[:, 0], wanted, weight * (labels % 2 == wanted)
+    )
+    total += share
+  expected = sklearn.metrics.log_loss(
+    labels[:12] % 2, np.asarray(jax.nn.sigmoid(logits[:12, 0])), normalize=False
+  )
+  assert float(total) == pytest.approx(expected, rel=1e-5)
+  assert float(count) == float((weight * (labels % 2)).sum())
+
+
+def test_certain_and_wrong_is_finite():
+  total, _ = losses.binary_cross_entropy(jnp.array([1e4]), 0.0, jnp.ones(1))
+  assert float(total) == 1e4
+
+
+def test_squared_error_by_hand():
+  """Errors (1, 3), mean square 5, and (2, 0), mean square 2, of weight 0."""
+  wanted = jnp.array([[0.0, 1.0], [2.0, 2.0]])
+  found = jnp.array([[1.0, -2.0], [0.0, 2.0]])
+  total, count = losses.squared_error(found, wanted, jnp.array([1.0, 0.0]))
+  assert (float(total), float(count)) == (5.0, 1.0)
+  total, count = losses.squared_error(
+    found[None], wanted[None], jnp.ones((1, 2))
+  )
+  assert (float(total), float(count)) == (7.0, 2.0)
+
+
+def test_entropy_by_hand():
+  found = losses.entropy(jnp.array([[1.0, 0.0, 0.0], [1 / 3] * 3]))
+  np.testing.assert_allclose(found, [0.0, np.log(3)], atol=1e-6)

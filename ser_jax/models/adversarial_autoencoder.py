@@ -16,9 +16,8 @@ from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm
 
 KERNEL, POOL = 4, 4
-# Channels of the convolutions that are followed by pooling, and of the last.
-POOLED, LAST = (128, 128, 256, 256), 256
-REDUCTION = POOL ** len(POOLED)  # frames to one step of the last convolution
+BLOCKS = 4  # of convolution and pooling
+REDUCTION = POOL**BLOCKS  # frames to one step of the last convolution
 
 Inputs = Float[Array, "batch dim"] | Float[Array, "batch time dim"]
 Vectors = Float[Array, "batch dim"]
@@ -107,12 +106,15 @@ class FrameEncoder(nn.Module):
   """Convolutions and max-pooling in time, then an `UtteranceEncoder`.
 
   Attributes:
+    channels: of the pooled convolutions; the last is as wide as the last of
+      these.
     hidden: units of the dense layers.
     dropout: the share of units dropped between them.
     batch_norm: see `Layer`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
+  channels: tuple[int, ...]
   hidden: int
   dropout: float
   batch_norm: bool
@@ -129,12 +131,12 @@ class FrameEncoder(nn.Module):
       "axis_name": self.axis_name,
     }
     steps = lengths
-    for number, channels in enumerate((*POOLED, LAST)):
+    for number, units in enumerate((*self.channels, self.channels[-1])):
       mask = valid_frames(steps, x.shape[1])
-      x = Layer(channels, **shared, name=f"conv_{number}")(x, mask, train=train)
+      x = Layer(units, **shared, name=f"conv_{number}")(x, mask, train=train)
       # Zero is the least that a ReLU gives: padding never wins the maximum.
       x = zero_padding(nn.relu(x), steps)
-      if number < len(POOLED):
+      if number < BLOCKS:
         x = nn.max_pool(x, (POOL,), (POOL,))
         steps = -(-steps // POOL)
     return UtteranceEncoder(
@@ -186,11 +188,13 @@ class FrameDecoder(nn.Module):
   paper's table leaves both out.
 
   Attributes:
+    channels: the encoder's.
     hidden: units of the first dense layer.
     batch_norm: see `Layer`; of the last convolution, too.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
+  channels: tuple[int, ...]
   hidden: int
   batch_norm: bool
   axis_name: str | None
@@ -206,18 +210,18 @@ class FrameDecoder(nn.Module):
   ) -> Frames:
     """Decodes latent vectors to the shape `(frames, dim)`."""
     shared = {"batch_norm": self.batch_norm, "axis_name": self.axis_name}
-    x, (frames, dim) = latent, shape
-    for number, units in enumerate((self.hidden, frames // REDUCTION * LAST)):
+    x, (frames, dim), last = latent, shape, self.channels[-1]
+    for number, units in enumerate((self.hidden, frames // REDUCTION * last)):
       x = nn.relu(
         Layer(units, **shared, name=f"dense_{number}")(
           x, lengths > 0, train=train
         )
       )
-    x = x.reshape(len(x), -1, LAST)
-    for number, channels in enumerate((LAST, *reversed(POOLED))):
+    x = x.reshape(len(x), -1, last)
+    for number, units in enumerate((last, *reversed(self.channels))):
       steps = -(-lengths // (frames // x.shape[1]))
       mask = valid_frames(steps, x.shape[1])
-      x = Layer(channels, "transposed", **shared, name=f"conv_{number}")(
+      x = Layer(units, "transposed", **shared, name=f"conv_{number}")(
         x, mask, train=train
       )
       x = zero_padding(nn.relu(x), steps)
@@ -255,6 +259,7 @@ class AdversarialAutoencoder(nn.Module):
     autoencoder: whether there is more than the classifier.
     frames: length that frames are padded to with zeros, a multiple of
       `REDUCTION`; 0 for functionals.
+    channels: of the `BLOCKS` convolutions over frames.
     latent: dimensions of z.
     hidden: units of dense layers.
     dropout: in the encoder.
@@ -266,6 +271,7 @@ class AdversarialAutoencoder(nn.Module):
   classes: int
   autoencoder: bool = True
   frames: int = 0
+  channels: tuple[int, ...] = (128, 128, 256, 256)
   latent: int = 100
   hidden: int = 256
   dropout: float = 0.5
@@ -274,28 +280,33 @@ class AdversarialAutoencoder(nn.Module):
   axis_name: str | None = None
 
   def __post_init__(self):
-    """Checks the length.
+    """Checks length and channels.
 
     Raises:
-      ValueError: frames that do not divide by the pooling.
+      ValueError: frames that do not divide by the pooling, or blocks amiss.
     """
     if self.frames % REDUCTION or self.frames < 0:
       raise ValueError(
         f"frames={self.frames} must be a multiple of {REDUCTION}, or 0 for "
         "functionals"
       )
+    if len(self.channels) != BLOCKS:
+      raise ValueError(f"channels={self.channels} must be of {BLOCKS} blocks")
     super().__post_init__()
 
   def setup(self):
     """Makes the parameter groups."""
     norm = {"batch_norm": self.batch_norm, "axis_name": self.axis_name}
-    encoder = FrameEncoder if self.frames else UtteranceEncoder
-    self.encoder = encoder(self.hidden, self.dropout, **norm)
+    coder = norm | {"hidden": self.hidden}
+    encoder, decoder = UtteranceEncoder, UtteranceDecoder
+    if self.frames:
+      encoder, decoder = FrameEncoder, FrameDecoder
+      coder["channels"] = self.channels
+    self.encoder = encoder(dropout=self.dropout, **coder)
     self.y = Layer(self.classes, **norm)
     if self.autoencoder:
-      decoder = FrameDecoder if self.frames else UtteranceDecoder
       self.z = Layer(self.latent, **norm)
-      self.decoder = decoder(self.hidden, **norm)
+      self.decoder = decoder(**coder)
       self.discriminator_y = Discriminator(
         self.hidden, self.discriminator_dropout
       )
@@ -326,7 +337,7 @@ class AdversarialAutoencoder(nn.Module):
       outputs["z"] = self.z(hidden, length > 0, train=train)
     return outputs
 
-  def fixed_length(self, x: Inputs) -> Inputs:
+  def fixed_length(self, x: Inputs) -> Float[Array, "batch *fixed dim"]:
     """Frames padded with zeros to `frames`; functionals as they are."""
     if not self.frames:
       return x

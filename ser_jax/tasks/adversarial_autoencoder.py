@@ -210,19 +210,23 @@ def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
 
   def loss_fn(params, stats, batch, rng, progress):
     del progress
-    keys = jax.random.split(rng, 4)
-    fake, _ = _apply(model, params, stats, batch, keys[0], "encode")
+    of_encoder, of_priors, of_judge = jax.random.split(rng, 3)
+    fake, _ = _apply(model, params, stats, batch, of_encoder, "encode")
     classes, latent = fake["y"].shape[-1], fake["z"].shape[-1]
-    real = draw_priors(keys[1], batch.index, classes, latent)
-    judge = functools.partial(
-      model.apply, {"params": params}, train=True, method="judge"
+    real = draw_priors(of_priors, batch.index, classes, latent)
+    judged = model.apply(
+      {"params": params},
+      jnp.concatenate([real[0], fake["y"]]),
+      jnp.concatenate([real[1], fake["z"]]),
+      train=True,
+      rngs={"dropout": of_judge},
+      method="judge",
     )
-    of_real = judge(*real, rngs={"dropout": keys[2]})
-    of_fake = judge(fake["y"], fake["z"], rngs={"dropout": keys[3]})
     loss, totals = 0.0, {}
-    for name in ("y", "z"):
-      one, count = losses.binary_cross_entropy(of_real[name], 1.0, batch.weight)
-      other, _ = losses.binary_cross_entropy(of_fake[name], 0.0, batch.weight)
+    for name, logits in judged.items():
+      of_real, of_fake = jnp.split(logits, 2)
+      one, count = losses.binary_cross_entropy(of_real, 1.0, batch.weight)
+      other, _ = losses.binary_cross_entropy(of_fake, 0.0, batch.weight)
       totals[f"discriminator_{name}_loss"] = ((one + other) / 2, count)
       loss += losses.mean(one + other, count, axis_name)
     return loss, (stats, totals)
@@ -249,10 +253,8 @@ def _generator(model: nn.Module, axis_name: str | None) -> LossFn:
       method="judge",
     )
     loss, totals = 0.0, latent_statistics(fake, batch.weight, axis_name)
-    for name in ("y", "z"):
-      total, count = losses.binary_cross_entropy(
-        judged[name], 1.0, batch.weight
-      )
+    for name, logits in judged.items():
+      total, count = losses.binary_cross_entropy(logits, 1.0, batch.weight)
       totals[f"generator_{name}_loss"] = (total, count)
       loss += losses.mean(total, count, axis_name)
     return loss, (stats, totals)
