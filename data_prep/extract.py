@@ -26,7 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 from tqdm import tqdm
 
 from data_prep.utterance import Utterance
@@ -58,7 +58,7 @@ ONE_THREAD = {
   )
 }
 
-Features = dict[str, Float[np.ndarray, "..."]]
+Features = dict[str, Shaped[np.ndarray, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,14 +240,14 @@ def extract(
     values = features[name]
     axes = 1 if spec.frame_rate is None else 2
     if (
-      values.dtype != np.float32
+      values.dtype != spec.dtype
       or values.ndim != axes
       or values.shape[-1] != spec.dim
     ):
       raise ValueError(
         f"{feature_set.name}/{name} of {path} is {values.dtype} "
-        f"{values.shape}, but promises float32 with {axes} axes, the last of "
-        f"{spec.dim}."
+        f"{values.shape}, but promises {spec.dtype} with {axes} axes, the last "
+        f"of {spec.dim}."
       )
     if not values.size or not np.isfinite(values).all():
       raise UserError(

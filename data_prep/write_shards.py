@@ -6,6 +6,7 @@ then all is in a sibling, `NAME.partial`, from which a stopped build goes on.
 
 import collections
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import io
@@ -252,7 +253,7 @@ def _metadata(
   shapes = [_shapes(path) for _, path in jobs]
   return {
     "inputs": {
-      name: {"dim": spec.dim, "frame_rate": spec.frame_rate}
+      name: dataclasses.asdict(spec)
       for name, spec in feature_set.inputs.items()
     },
     "rate": feature_set.rate,
@@ -313,15 +314,14 @@ def _write(
 
   words, tensor = tfds.features.Text(), tfds.features.Tensor
 
-  def array(*shape: int | None):
-    return tensor(shape=shape, dtype=np.float32, encoding="bytes")
+  def array(*shape: int | None, dtype: str = "float32"):
+    return tensor(shape=shape, dtype=np.dtype(dtype), encoding="bytes")
 
   fields = {name: words for name in WORDS}
   fields["attributes"] = array(len(ATTRIBUTES))
   for name, spec in feature_set.inputs.items():
-    fields[name] = (
-      array(spec.dim) if spec.frame_rate is None else array(None, spec.dim)
-    )
+    shape = (spec.dim,) if spec.frame_rate is None else (None, spec.dim)
+    fields[name] = array(*shape, dtype=spec.dtype)
   contoured = any(r.utterance.contour is not None for r, _ in jobs)
   if contoured:
     fields["contour"] = array(None, 2)

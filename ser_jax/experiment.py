@@ -301,7 +301,9 @@ def describe_data(config, dataset: Dataset) -> dict:
       "speaker_independent": protocol.speaker_independent,
       "notes": list(protocol.notes),
     },
-    "transductive": False,
+    "transductive": any(
+      plan.normalize == "speaker" for plan in dataset.examples.plans.values()
+    ),
     "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
   }
 

@@ -79,10 +79,15 @@ class Examples:
       return (spec["dim"],)
     return (length, spec["dim"])
 
+  def dtype(self, name: str) -> np.dtype:
+    """The type that an input is kept in until it is on the device."""
+    spec = self.shards.metadata["inputs"][name]
+    return np.dtype(spec.get("dtype", "float32"))
+
 
 def _pad(
-  values: Float[np.ndarray, "..."], length: int
-) -> Float[np.ndarray, "..."]:
+  values: Shaped[np.ndarray, "..."], length: int
+) -> Shaped[np.ndarray, "..."]:
   if values.ndim == 1:
     return values
   values = values[:length]

@@ -5,10 +5,10 @@ of one fold as traced values: folds share one executable.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ser_jax.batch import Batch
-from ser_jax.data.statistics import InputPlan, Statistics
+from ser_jax.data.statistics import InputPlan, Statistics, as_float
 
 
 def resample_nearest(
@@ -34,6 +34,35 @@ def resample_nearest(
   return jnp.take_along_axis(x, source[:, :, None], axis=1)
 
 
+def _utterance_moments(
+  x: Float[Array, "batch *time dim"], valid: Bool[Array, "batch *time"]
+) -> tuple[Array, Array]:
+  """Mean and deviation of all valid values of each utterance."""
+  axes = tuple(range(1, x.ndim))
+  weight = valid[..., None].astype(x.dtype)
+  count = jnp.sum(weight, axis=axes, keepdims=True) * x.shape[-1]
+  count = jnp.maximum(count, 1.0)
+  mean = jnp.sum(x * weight, axis=axes, keepdims=True) / count
+  centred = (x - mean) * weight
+  scatter = jnp.sum(jnp.square(centred), axis=axes, keepdims=True)
+  deviation = jnp.sqrt(scatter / count)
+  return mean, jnp.where(deviation > 1e-8, deviation, 1.0)
+
+
+def _moments(
+  name: str, plan: InputPlan, statistics: Statistics, batch: Batch
+) -> tuple[Array, Array]:
+  """Mean and deviation by which an input is standardised, to broadcast."""
+  mean, deviation = statistics.mean[name], statistics.deviation[name]
+  leading = (1,)
+  if plan.normalize == "speaker":
+    mean, deviation = mean[batch.speaker], deviation[batch.speaker]
+    leading = (len(batch.speaker),)
+  between = (1,) * (batch.inputs[name].ndim - 2)
+  shape = (*leading, *between, mean.shape[-1])
+  return mean.reshape(shape), deviation.reshape(shape)
+
+
 def prepare(
   batch: Batch, statistics: Statistics, plans: dict[str, InputPlan]
 ) -> Batch:
@@ -41,7 +70,7 @@ def prepare(
 
   Args:
     batch: as read, padded.
-    statistics: of the fold's training part.
+    statistics: of the fold.
     plans: what to do with each input.
 
   Returns:
@@ -50,23 +79,23 @@ def prepare(
   """
   inputs, lengths = {}, {}
   for name, plan in plans.items():
-    x, length = batch.inputs[name], batch.lengths[name]
+    x, length = as_float(batch.inputs[name]), batch.lengths[name]
     if plan.resample:
       target = statistics.median[name]
       x = resample_nearest(x, length, target, plan.frames)
       length = jnp.where(length > 0, target, 0)
-    if plan.standardize:
-      mean, deviation = statistics.mean[name], statistics.deviation[name]
-      shape = (1,) * (x.ndim - 1) + mean.shape
-      x = (x - mean.reshape(shape)) / deviation.reshape(shape)
-      if plan.clip:
-        x = jnp.clip(x, -plan.clip, plan.clip)
+    valid = length > 0
     if x.ndim == 3:
       valid = jnp.arange(x.shape[1])[None, :] < length[:, None]
-      x = jnp.where(valid[:, :, None], x, 0.0)
-    else:
-      x = jnp.where((length > 0)[:, None], x, 0.0)
-    inputs[name], lengths[name] = x, length
+    if plan.standardize:
+      if plan.normalize == "utterance":
+        mean, deviation = _utterance_moments(x, valid)
+      else:
+        mean, deviation = _moments(name, plan, statistics, batch)
+      x = (x - mean) / deviation
+      if plan.clip:
+        x = jnp.clip(x, -plan.clip, plan.clip)
+    inputs[name], lengths[name] = jnp.where(valid[..., None], x, 0.0), length
   speaker = statistics.speaker_class[batch.speaker]
   return batch.replace(
     inputs=inputs,

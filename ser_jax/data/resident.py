@@ -32,7 +32,9 @@ class Resident:
     self._position[keep] = np.arange(len(keep))
     longest = tuple((name, p.stored) for name, p in examples.plans.items())
     inputs = {
-      name: np.zeros((len(keep), *examples.shape(name, frames)), np.float32)
+      name: np.zeros(
+        (len(keep), *examples.shape(name, frames)), examples.dtype(name)
+      )
       for name, frames in longest
     }
     for row, index in enumerate(tqdm(keep, "loading", disable=None)):

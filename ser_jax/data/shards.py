@@ -103,7 +103,7 @@ class Shards:
     self.__dict__.update(state)
     self._lock = threading.Lock()
 
-  def read(self, index: int) -> dict[str, Float[np.ndarray, "..."]]:
+  def read(self, index: int) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Reads one utterance.
 
     Args:
@@ -138,7 +138,9 @@ class Shards:
       )
     values = {
       name: _array(
-        fields[name], None if spec["frame_rate"] is None else spec["dim"]
+        fields[name],
+        None if spec["frame_rate"] is None else spec["dim"],
+        spec.get("dtype", "float32"),
       )
       for name, spec in self.metadata["inputs"].items()
     }
@@ -242,10 +244,10 @@ def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
 
 
 def _array(
-  data: memoryview | bytes, dim: int | None
-) -> Float[np.ndarray, "..."]:
-  """Float32 values; copied, for a record's bytes are not aligned."""
-  values = np.frombuffer(data, "<f4").astype(np.float32)
+  data: memoryview | bytes, dim: int | None, dtype: str = "float32"
+) -> Shaped[np.ndarray, "..."]:
+  """Little-endian values; copied, for a record's bytes are not aligned."""
+  values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype)
   return values if dim is None else values.reshape(-1, dim)
 
 

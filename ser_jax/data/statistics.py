@@ -4,9 +4,11 @@ import dataclasses
 
 import flax.struct
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from ser_jax.errors import UserError
+
+NORMALIZE = ("train", "speaker", "utterance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +20,13 @@ class InputPlan:
     stored: the longest length before resampling; `frames` where there is none.
     resample: nearest-neighbour interpolation in time to the median number of
       frames of the training part (DS-LSTM, section 2.2).
-    standardize: zero mean and unit deviation by training-part statistics.
+    standardize: zero mean and unit deviation, by the statistics of `normalize`.
     buckets: lengths that a batch may be padded to, ending in `stored`.
     clip: bound of the standardised values; 0 for none.
+    normalize: whose statistics: `train` (each feature's, over the training
+      part), `speaker` (each feature's, over all utterances of the speaker,
+      test speakers included: transductive) or `utterance` (all values of the
+      utterance).
   """
 
   frames: int
@@ -29,6 +35,7 @@ class InputPlan:
   standardize: bool
   buckets: tuple[int, ...]
   clip: float = 0.0
+  normalize: str = "train"
 
   def bucket(self, longest: int) -> int:
     """The smallest bucket that holds the longest utterance of a batch."""
@@ -37,19 +44,20 @@ class InputPlan:
 
 @flax.struct.dataclass
 class Statistics:
-  """Figures of one fold's training part, by input name.
+  """Figures of one fold's training part, or of its speakers, by input name.
 
   Attributes:
     median: frames, for inputs that are resampled.
-    mean: of each feature, for inputs that are standardised.
+    mean: of each feature, for inputs that are standardised by the training
+      part or, then with an axis of speakers, by the speaker.
     deviation: likewise.
     speaker_class: of each speaker of the corpus, its number among the training
       speakers; -1 for the others.
   """
 
   median: dict[str, Int[Array | np.ndarray, "*runs"]]
-  mean: dict[str, Float[Array | np.ndarray, "*runs dim"]]
-  deviation: dict[str, Float[Array | np.ndarray, "*runs dim"]]
+  mean: dict[str, Float[Array | np.ndarray, "*axes dim"]]
+  deviation: dict[str, Float[Array | np.ndarray, "*axes dim"]]
   speaker_class: Int[Array | np.ndarray, "*runs speakers"]
 
 
@@ -75,9 +83,9 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
 
   Args:
     shards: the corpus.
-    config: `inputs` (name to `resample`, `standardize`, `buckets` and, if
-      standardised values are to be bounded, `clip`) and `max_frames`
-      (utterances are cut there; 0 for never).
+    config: `inputs` (name to `resample`, `standardize`, `buckets` and, of
+      standardised values, `clip` and `normalize` where they are not the
+      default) and `max_frames` (utterances are cut there; 0 for never).
     folds: all folds of the experiment.
     keep: indices of the utterances in use.
 
@@ -85,7 +93,8 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
     Plans by input name.
 
   Raises:
-    UserError: the shards lack an input, or a bound that is none.
+    UserError: the shards lack an input, or a bound that is none, or a
+      normalisation that does not exist.
   """
   plans = {}
   for name, wanted in config.inputs.items():
@@ -101,6 +110,8 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
         f"config.data.inputs.{name}.clip={clip} bounds standardised values: it "
         "must be positive, with standardize=True; 0 turns it off."
       )
+    normalize = getattr(wanted, "normalize", "train")
+    _check_normalize(name, normalize, wanted)
     frames = shards.table.frames[name]
     stored = int(frames[keep].max())
     if config.max_frames:
@@ -115,17 +126,67 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
       standardize=wanted.standardize,
       buckets=(*sorted(b for b in wanted.buckets if b < stored), stored),
       clip=clip,
+      normalize=normalize,
     )
   return plans
+
+
+def _check_normalize(name: str, normalize: str, wanted) -> None:
+  """Refuses what no statistics could be taken of."""
+  if normalize not in NORMALIZE:
+    raise UserError(
+      f"config.data.inputs.{name}.normalize={normalize!r} is unknown: choose "
+      f"from {', '.join(NORMALIZE)}."
+    )
+  if normalize != "train" and (wanted.resample or not wanted.standardize):
+    raise UserError(
+      f"config.data.inputs.{name}.normalize={normalize!r} needs "
+      "standardize=True and resample=False."
+    )
+
+
+def as_float(x: Shaped[Array | np.ndarray, "*axes"]):
+  """16-bit samples in [-1, 1); other values as they are."""
+  return x.astype(np.float32) / 32768 if x.dtype == np.int16 else x
+
+
+def _moments(
+  shards, names: list[str], indices: Int[np.ndarray, "n"]
+) -> dict[str, tuple[Float[np.ndarray, "dim"], Float[np.ndarray, "dim"]]]:
+  """Mean and deviation of inputs over utterances; 1 for constant features."""
+  count = dict.fromkeys(names, 0)
+  mean = dict.fromkeys(names, 0.0)
+  scatter = dict.fromkeys(names, 0.0)
+  for index in indices if names else ():
+    record = shards.read(int(index))
+    for name in names:
+      values = np.atleast_2d(as_float(record[name])).astype(np.float64)
+      # Chan's update: exact for long corpora, where sums of squares are not.
+      total = count[name] + len(values)
+      shift = values.mean(axis=0) - mean[name]
+      scatter[name] += ((values - values.mean(axis=0)) ** 2).sum(axis=0)
+      scatter[name] += shift**2 * count[name] * len(values) / total
+      mean[name] += shift * len(values) / total
+      count[name] = total
+  deviation = {name: np.sqrt(scatter[name] / count[name]) for name in names}
+  return {
+    name: (
+      mean[name].astype(np.float32),
+      np.where(d > 1e-8, d, 1.0).astype(np.float32),
+    )
+    for name, d in deviation.items()
+  }
 
 
 def fold_statistics(shards, plans: dict[str, InputPlan], fold) -> Statistics:
   """Computes a fold's statistics from its training part.
 
+  Those of speakers are from all utterances of the fold.
+
   Args:
     shards: the corpus.
     plans: what is needed of each input.
-    fold: whose training part to read.
+    fold: whose parts to read.
 
   Returns:
     Medians, means and deviations, as NumPy arrays without a run axis.
@@ -136,29 +197,40 @@ def fold_statistics(shards, plans: dict[str, InputPlan], fold) -> Statistics:
     for name, plan in plans.items()
     if plan.resample
   }
-  wanted = [name for name, plan in plans.items() if plan.standardize]
-  count = dict.fromkeys(wanted, 0)
-  mean = dict.fromkeys(wanted, 0.0)
-  scatter = dict.fromkeys(wanted, 0.0)
-  for index in fold.train if wanted else ():
-    record = shards.read(int(index))
-    for name in wanted:
-      values = np.atleast_2d(record[name]).astype(np.float64)
-      # Chan's update: exact for long corpora, where sums of squares are not.
-      total = count[name] + len(values)
-      shift = values.mean(axis=0) - mean[name]
-      scatter[name] += ((values - values.mean(axis=0)) ** 2).sum(axis=0)
-      scatter[name] += shift**2 * count[name] * len(values) / total
-      mean[name] += shift * len(values) / total
-      count[name] = total
-  deviation = {name: np.sqrt(scatter[name] / count[name]) for name in wanted}
   _, speakers = np.unique(shards.table.speakers, return_inverse=True)
+  found = _moments(shards, _wanted(plans, "train"), fold.train)
+  found |= _speaker_moments(shards, _wanted(plans, "speaker"), speakers, fold)
   return Statistics(
     speaker_class=speaker_classes(speakers, fold.train),
     median=median,
-    mean={name: mean[name].astype(np.float32) for name in wanted},
-    deviation={
-      name: np.where(d > 1e-8, d, 1.0).astype(np.float32)
-      for name, d in deviation.items()
-    },
+    mean={name: mean for name, (mean, _) in found.items()},
+    deviation={name: deviation for name, (_, deviation) in found.items()},
   )
+
+
+def _wanted(plans: dict[str, InputPlan], normalize: str) -> list[str]:
+  """Inputs that are standardised so."""
+  return [
+    name
+    for name, plan in plans.items()
+    if plan.standardize and plan.normalize == normalize
+  ]
+
+
+def _speaker_moments(
+  shards, names: list[str], speakers: Int[np.ndarray, "all"], fold
+) -> dict[str, tuple[Array, Array]]:
+  """`_moments` of each speaker; 0 and 1 for those not in the fold."""
+  everyone = np.concatenate([fold.train, fold.validation, fold.test])
+  each = {
+    speaker: _moments(shards, names, everyone[speakers[everyone] == speaker])
+    for speaker in (np.unique(speakers[everyone]) if names else ())
+  }
+  stacked = {}
+  for name in names:
+    shape = (speakers.max() + 1, shards.metadata["inputs"][name]["dim"])
+    stacked[name] = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    for speaker, found in each.items():
+      for whole, part in zip(stacked[name], found[name], strict=True):
+        whole[speaker] = part
+  return stacked

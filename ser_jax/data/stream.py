@@ -48,6 +48,7 @@ class Stream:
       The shape key, and a batch whose arrays have axes `[runs, batch, ...]`.
     """
     names = tuple(self._examples.plans)
+    dtypes = [self._examples.dtype(name) for name in names]
     process, processes = self._slice
 
     def rows_of_this_process():
@@ -63,15 +64,18 @@ class Stream:
       frames = tuple(zip(names, lengths.tolist(), strict=True))
       if weight == 0:
         return [
-          np.zeros(self._examples.shape(name, length), np.float32)
-          for name, length in frames
+          np.zeros(self._examples.shape(name, length), dtype)
+          for (name, length), dtype in zip(frames, dtypes, strict=True)
         ]
       record = self._examples.read(int(index), frames)
-      return [record[name].astype(np.float32) for name in names]
+      return [
+        record[name].astype(dtype)
+        for name, dtype in zip(names, dtypes, strict=True)
+      ]
 
     def load(index, weight, lengths):
       values = tf.numpy_function(
-        read, (index, weight, lengths), [tf.float32] * len(names)
+        read, (index, weight, lengths), list(map(tf.as_dtype, dtypes))
       )
       return index, weight, lengths, *values
 

@@ -8,12 +8,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
-from ser_jax.features import audio, kaldi_pitch, opensmile, spectral
+from ser_jax.features import audio, kaldi_pitch, opensmile, spectral, waveform
 
 Samples = Float[np.ndarray, "samples"]
-Features = dict[str, Float[np.ndarray, "..."]]
+Features = dict[str, Shaped[np.ndarray, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,12 @@ class InputSpec:
   Attributes:
     dim: features a frame, or in all.
     frame_rate: frames a second; None for functionals, one vector an utterance.
+    dtype: as kept in shards; 16-bit samples are float32 in [-1, 1) to models.
   """
 
   dim: int
   frame_rate: float | None
+  dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ class FeatureSet:
         audio is prepared.
 
     Returns:
-      Input name to float32 `[time, dim]`, or `[dim]` for functionals.
+      Input name to `[time, dim]`, or `[dim]` for functionals.
 
     Raises:
       UserError: audio that is empty, silent, not finite or too short.
@@ -242,6 +244,42 @@ def _opensmile(
   )
 
 
+def _waveform_6s() -> FeatureSet:
+  """Six seconds of samples, in frames of 40 ms."""
+  rate, size, most = 16000, 640, 150
+
+  def compute(samples: Samples) -> Features:
+    return {"waveform": waveform.frames(samples, size=size, most=most)}
+
+  return FeatureSet(
+    name="waveform_6s",
+    rate=rate,
+    least=size,
+    inputs={"waveform": InputSpec(size, rate / size, "int16")},
+    recipe={"rate": rate, "waveform": {"frame": size, "frames": most}},
+    compute=compute,
+  )
+
+
+def _union(name: str, *parts: FeatureSet) -> FeatureSet:
+  """Sets of one rate side by side, each from the whole recording."""
+  (rate,) = {part.rate for part in parts}
+
+  def compute(samples: Samples) -> Features:
+    return {n: x for part in parts for n, x in part.compute(samples).items()}
+
+  return FeatureSet(
+    name=name,
+    rate=rate,
+    least=max(part.least for part in parts),
+    inputs={n: spec for part in parts for n, spec in part.inputs.items()},
+    recipe={"rate": rate} | {part.name: dict(part.recipe) for part in parts},
+    compute=compute,
+  )
+
+
+_EGEMAPS = _opensmile("egemaps", "eGeMAPSv02", "Functionals", 88, 960)
+
 FEATURE_SETS = {
   feature_set.name: feature_set
   for feature_set in (
@@ -255,6 +293,8 @@ FEATURE_SETS = {
     _opensmile("is13_functionals", "IS13", "Functionals", 6373, 960),
     _opensmile("is13_lld", "IS13", "LowLevelDescriptors", 65, 960),
     _opensmile("is10_functionals", "IS10", "Functionals", 1582, 1120),
-    _opensmile("egemaps", "eGeMAPSv02", "Functionals", 88, 960),
+    _EGEMAPS,
+    _waveform_6s(),
+    _union("dcaen", _waveform_6s(), _EGEMAPS),
   )
 }
