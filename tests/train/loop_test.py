@@ -228,6 +228,15 @@ def test_a_loss_that_is_not_finite_names_the_run(tmp_path):
     Bench(rate=np.inf).fit(tmp_path)
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+  """The last update overflows, of which no loss tells any more."""
+  last = EPOCHS * STEPS - 1
+  with pytest.raises(UserError, match="weights of one-seed0 are not finite"):
+    Bench(rate=lambda step: jnp.where(step == last, np.inf, 1e-2)).fit(tmp_path)
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.latest == (EPOCHS - 1) * STEPS
+
+
 def test_another_model_is_refused(tmp_path):
   Bench().fit(tmp_path)
   with Checkpoints(tmp_path) as checkpoints:
