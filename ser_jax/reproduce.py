@@ -8,6 +8,7 @@ again, so that the same command resumes, and more seeds add to those there.
 """
 
 import ast
+import difflib
 import json
 import pathlib
 import runpy
@@ -66,20 +67,20 @@ def override(config: ConfigDict, assignments: list[str]) -> None:
   for assignment in assignments:
     field, _, text = assignment.partition("=")
     *path, name = field.split(".")
+    node = config
+    for part in path:
+      node = node.get(part, {})
+    if name not in node:
+      near = difflib.get_close_matches(name, node, n=3) or sorted(node)
+      raise UserError(
+        f"--set={assignment}: there is no config.{field}; did you mean "
+        f"{', '.join(near)}?"
+      )
     try:
-      node = config
-      for part in path:
-        node = node[part]
       is_text = isinstance(node[name], str)
       node[name] = text if is_text else ast.literal_eval(text)
-    except (
-      AttributeError,
-      KeyError,
-      SyntaxError,
-      TypeError,
-      ValueError,
-    ) as bad:
-      raise UserError(f"--set={assignment}: {bad}") from bad
+    except (SyntaxError, TypeError, ValueError) as error:
+      raise UserError(f"--set={assignment}: {error}") from error
 
 
 def run_yardstick(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
@@ -128,28 +129,37 @@ def run_yardstick(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
   )
 
 
-def prepare(table: dict) -> list[dict]:
+def prepare(
+  rows: list[dict], only: list[str], seeds: int, raw: str, changes: list[str]
+) -> list[dict]:
   """The rows asked for, with configs as the flags want them.
 
+  Args:
+    rows: of the table.
+    only: parts of names; none for all rows.
+    seeds: seeds of every row.
+    raw: raw corpus; empty to leave it as it is.
+    changes: see `override`.
+
+  Returns:
+    Those rows.
+
   Raises:
-    UserError: flags that fit no row.
+    UserError: flags that fit no row or no config.
   """
   wanted = [
-    row
-    for row in table["rows"]
-    if not _ROWS.value or any(part in row["name"] for part in _ROWS.value)
+    row for row in rows if not only or any(part in row["name"] for part in only)
   ]
   if not wanted:
-    names = ", ".join(row["name"] for row in table["rows"])
     raise UserError(
-      f"--rows={','.join(_ROWS.value)} fits none of the table's: {names}."
+      f"--rows={','.join(only)} fits none of the table's: "
+      f"{', '.join(row['name'] for row in rows)}."
     )
   for row in wanted:
     config = row["config"]
-    config.seeds = tuple(range(_SEEDS.value))
-    if _RAW.value:
-      config.data.raw = _RAW.value
-    override(config, _SET.value)
+    config.seeds = tuple(range(seeds))
+    config.data.raw = raw or config.data.raw
+    override(config, changes)
     experiment.check(config)
   return wanted
 
@@ -197,7 +207,9 @@ def run(argv: list[str]) -> int:
   table = load_table(_TABLE.value, corpus)
   name = f"{pathlib.Path(_TABLE.value).stem}-{corpus}"
   folder = pathlib.Path(_WORKDIR.value or f"runs/{name}")
-  wanted = prepare(table)
+  wanted = prepare(
+    table["rows"], _ROWS.value, _SEEDS.value, _RAW.value, _SET.value
+  )
   names = _YARDSTICKS.value
   yardsticks = yardstick_rows(table["yardsticks"] if names is None else names)
   rows = [*yardsticks, *table["rows"]]

@@ -81,6 +81,7 @@ MAY_IMPORT = {
   },
   "configs": set(),
   "configs.common": set(),
+  "configs.tables": {"configs.dat"},
 }
 # The only files that may name these distributions.
 ONLY_IN = {
@@ -154,7 +155,8 @@ def ours(name: str) -> str | None:
 
 def unit(module: str) -> str | None:
   """The longest entry of the table that holds a module."""
-  if module.startswith("configs.") and module not in MAY_IMPORT:
+  alone = module.startswith("configs.") and module.count(".") == 1
+  if alone and module not in MAY_IMPORT:
     return module  # every config is a unit of its own
   name = module
   while name and name not in MAY_IMPORT:

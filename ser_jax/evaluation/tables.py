@@ -5,6 +5,7 @@ or None), `against` (the row that it is tested against, or None), and its place
 in the figure, `curve` and `x`.
 """
 
+import itertools
 import os
 import pathlib
 
@@ -147,22 +148,36 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     for axes, curve in zip(panels[0], curves, strict=True):
       mine = [row for row in rows if row["curve"] == curve]
       _curve(axes, mine, places, metric)
-      for row in found["rows"]:
-        if not row["curve"] and "summary" in row:
-          value = 100 * row["summary"][metric]["mean"]
-          axes.axhline(value, color=figures.GREY, linewidth=0.8)
-          axes.annotate(row["label"], (0, value), fontsize=6, va="bottom")
+      _yardsticks(axes, found["rows"], metric)
       axes.set_xticks(range(len(places)), places)
       axes.set_xlabel(x_label)
       axes.set_title(curve, fontsize=9)
     panels[0][0].set_ylabel(f"{NAMES[metric]} on test speakers (%)")
-    panels[0][-1].legend(frameon=False, fontsize=8)
+    labelled = max(panels[0], key=lambda axes: len(axes.lines))
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
+    figure.legend(
+      *labelled.get_legend_handles_labels(), frameon=False, fontsize=8,
+      loc="center left", bbox_to_anchor=(1.0, 0.5),
+    )  # fmt: skip
     temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png")
+    figure.savefig(temporary, format="png", bbox_inches="tight")
     os.replace(temporary, path)
     plt.close(figure)
+
+
+def _yardsticks(axes, rows: list[dict], metric: str) -> None:
+  """A level line for each baseline, told apart by its dashes."""
+  from ser_jax.evaluation import figures
+
+  lines = [row for row in rows if not row["curve"] and "summary" in row]
+  styles = itertools.cycle(("-", "--", "-.", ":"))
+  for row, style in zip(lines, styles, strict=False):
+    value = 100 * row["summary"][metric]["mean"]
+    axes.axhline(
+      value, color=figures.GREY, linewidth=1, linestyle=style,
+      label=row["label"],
+    )  # fmt: skip
 
 
 def _curve(axes, rows: list[dict], places: list[str], metric: str) -> None:

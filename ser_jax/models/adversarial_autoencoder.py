@@ -243,12 +243,14 @@ class Discriminator(nn.Module):
   dropout: float
 
   @nn.compact
-  def __call__(self, x: Vectors, *, train: bool) -> Float[Array, "batch"]:
+  def __call__(
+    self, x: Float[Array, "batch *pair dim"], *, train: bool
+  ) -> Float[Array, "batch *pair"]:
     """Judges latent vectors."""
     for number in range(2):
       x = nn.relu(nn.Dense(self.hidden, name=f"dense_{number}")(x))
       x = nn.Dropout(self.dropout)(x, deterministic=not train)
-    return nn.Dense(1, name="logit")(x)[:, 0]
+    return nn.Dense(1, name="logit")(x)[..., 0]
 
 
 class AdversarialAutoencoder(nn.Module):
@@ -345,11 +347,11 @@ class AdversarialAutoencoder(nn.Module):
 
   def judge(
     self,
-    y: Float[Array, "batch classes"],
-    z: Float[Array, "batch latent"],
+    y: Float[Array, "batch *pair classes"],
+    z: Float[Array, "batch *pair latent"],
     *,
     train: bool,
-  ) -> dict[str, Float[Array, "batch"]]:
+  ) -> dict[str, Float[Array, "batch *pair"]]:
     """Log-odds that latent variables come from their priors.
 
     Args:

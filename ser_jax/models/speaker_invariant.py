@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ser_jax.nn.conv import ConvBlock, conv_lengths
+from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.gradient_reversal import reverse_gradient
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm
@@ -64,7 +65,7 @@ class Head(nn.Module):
       x = BatchNorm(self.axis_name, name=f"bn_{layer}")(
         x, present > 0, train=train
       )
-      x = nn.Dropout(self.dropout)(x, deterministic=not train)
+      x = Dropout(self.dropout, axis_name=self.axis_name)(x, train=train)
       x = nn.relu(x)
     return nn.Dense(self.classes, name="logits")(x)
 

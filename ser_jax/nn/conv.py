@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm, Moments, masked_moments
 
@@ -340,9 +341,8 @@ class ConvBlock(nn.Module):
     )
     factor, offset = factor * jnp.abs(scale), (bias * factor + offset) * scale
     out = pooled * factor[None, None, None] + (offset + shift)[None, None, None]
-    out = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(
-      out, deterministic=not train
+    out = self.activation(
+      Dropout(self.dropout, (1, 2), self.axis_name)(out, train=train)
     )
-    out = self.activation(out)
     lengths = lengths // POOL
     return zero_padding(out, lengths), lengths

@@ -216,15 +216,15 @@ def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
     real = draw_priors(of_priors, batch.index, classes, latent)
     judged = model.apply(
       {"params": params},
-      jnp.concatenate([real[0], fake["y"]]),
-      jnp.concatenate([real[1], fake["z"]]),
+      jnp.stack([real[0], fake["y"]], axis=1),
+      jnp.stack([real[1], fake["z"]], axis=1),
       train=True,
       rngs={"dropout": of_judge},
       method="judge",
     )
     loss, totals = 0.0, {}
     for name, logits in judged.items():
-      of_real, of_fake = jnp.split(logits, 2)
+      of_real, of_fake = logits[:, 0], logits[:, 1]
       one, count = losses.binary_cross_entropy(of_real, 1.0, batch.weight)
       other, _ = losses.binary_cross_entropy(of_fake, 0.0, batch.weight)
       totals[f"discriminator_{name}_loss"] = ((one + other) / 2, count)

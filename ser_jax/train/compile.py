@@ -43,7 +43,8 @@ class Layout:
   @property
   def axis_name(self) -> str | None:
     """The mapped axis that models and losses must reduce over, if any."""
-    return "data" if self.backend == "pmap" else None
+    split = self.backend == "pmap" or self.mesh.shape["data"] > 1
+    return "data" if split else None
 
   def _sharding(self, *axes: str | None) -> NamedSharding:
     return NamedSharding(self.mesh, PartitionSpec(*axes))
@@ -240,15 +241,18 @@ class Program:
         donate_argnums=donate,
       )
     run, item = PartitionSpec("run"), PartitionSpec("run", "data")
-    if layout.runs == "shard":
+    out = (run, run) if self._trains else item
+    if layout.mesh.size > 1:
+      # Left to itself, XLA reduces a recurrence's weight gradients at every
+      # step of its scan; so each device does its own share, and what crosses
+      # devices is what steps, models and losses reduce by name.
       over_runs = jax.shard_map(
         over_runs,
         mesh=layout.mesh,
         in_specs=(run, item, run, PartitionSpec()),
-        out_specs=run,
+        out_specs=out,
         check_vma=False,
       )
-    out = (run, run) if self._trains else item
     return jax.jit(
       over_runs,
       donate_argnums=donate,

@@ -11,6 +11,7 @@ import pytest
 
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
+from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.tasks.classify import classify
 from ser_jax.train.compile import Program, make_layout
@@ -21,7 +22,7 @@ SIZE, TIME, DIM = 16, 6, 3
 
 
 class Net(nn.Module):
-  """Dense -> BatchNorm -> masked mean -> Dense: small, with statistics.
+  """Dense -> BatchNorm -> dropout -> masked mean -> Dense: small.
 
   No bias before BatchNorm: its gradient is rounding error, and Adam
   amplifies it.
@@ -34,6 +35,7 @@ class Net(nn.Module):
     x, length = nn.Dense(8, use_bias=False)(inputs["frames"]), lengths["frames"]
     valid = jnp.arange(x.shape[1])[None] < length[:, None]
     x = BatchNorm(axis_name=self.axis_name)(x, valid, train=train)
+    x = Dropout(0.2, axis_name=self.axis_name)(x, train=train)
     x = jnp.where(valid[:, :, None], nn.relu(x), 0.0).sum(axis=1)
     logits = nn.Dense(4)(x / jnp.maximum(length, 1)[:, None])
     return {"logits": logits, "heads": {"only": logits}}

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from ser_jax.evaluation import statistics, tables
+
+
+def report(values, folds=5):
+  values = np.asarray(values)
+  part = {
+    "mean": float(values.mean()),
+    "std": float(values.std(ddof=1)),
+    "pooled": float(values.mean()),
+    "ci95": [float(values.min()), float(values.max())],
+  }
+  return {
+    "runs": [
+      {"fold": f"fold{i % folds}", "seed": i // folds, "wa": v, "uar": v,
+       "seconds": 2.0}
+      for i, v in enumerate(values)
+    ],
+    "summary": {"wa": part, "uar": part},
+    "folds": folds,
+    "seeds": len(values) // folds,
+    "command": "python -m ser_jax.reproduce",
+  }  # fmt: skip
+
+
+def row(name, against=None, paper=(70.0, 5.0), x="none"):
+  return {
+    "name": name, "label": f"row {name}", "paper": paper, "against": against,
+    "curve": "depth 1", "x": x,
+  }  # fmt: skip
+
+
+ROWS = [row("a"), row("b", "a", x="1"), row("c", "a", x="2"), row("d", "a")]
+A = np.linspace(0.5, 0.7, 10)
+REPORTS = {
+  "a": report(A),
+  "b": report(A + 0.03),
+  "c": report(A + np.tile([0.02, -0.02], 5)),
+}
+
+
+def test_rows_are_compared_over_equal_folds_and_seeds():
+  found = {r["name"]: r for r in tables.compare(ROWS, REPORTS, "wa")["rows"]}
+  assert found["b"]["difference"] == pytest.approx(0.03)
+  assert found["b"]["p"] == pytest.approx(2 / 2**10)  # the least possible
+  assert found["c"]["difference"] == pytest.approx(0.0, abs=1e-12)
+  assert found["b"]["pairs"] == 10
+  assert "p" not in found["a"] and "summary" not in found["d"]
+  assert found["b"]["seconds"] == 20.0
+
+
+def test_several_tests_are_corrected_for():
+  found = tables.compare(ROWS, REPORTS, "wa")["rows"]
+  tested = [r for r in found if "p" in r]
+  want = statistics.holm(np.array([r["p"] for r in tested]))
+  np.testing.assert_allclose([r["p_holm"] for r in tested], want)
+  assert tested[0]["p_holm"] == pytest.approx(2 * tested[0]["p"])
+
+
+def test_runs_that_one_row_lacks_are_left_out():
+  reports = REPORTS | {"b": report((A + 0.03)[:5])}
+  found = tables.compare(ROWS[:2], reports, "wa")["rows"][1]
+  assert found["pairs"] == 5
+
+
+def test_markdown_has_paper_and_ours_side_by_side():
+  text = tables.render(tables.compare(ROWS, REPORTS, "wa"), "Table 1", "emodb")
+  lines = text.splitlines()
+  assert lines[0] == "# Table 1, on emodb"
+  b = next(line for line in lines if line.startswith("| row b"))
+  assert "70.0 ± 5.0" in b and "+3.0" in b and "5 × 2" in b
+  assert "not yet" in next(x for x in lines if x.startswith("| row d"))
+  counts = {line.count("|") for line in lines if line.startswith("|")}
+  assert counts == {11}
+
+
+def test_a_figure_is_drawn_of_what_there_is(tmp_path):
+  rows = [*ROWS, row("svm") | {"curve": None, "x": None, "paper": None}]
+  for name, reports in (("some", REPORTS | {"svm": report(A)}), ("none", {})):
+    path = tmp_path / f"{name}.png"
+    found = tables.compare(rows, reports, "wa")
+    tables.draw(found, path, "Table 1", "gamma")
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    assert list(tmp_path.glob(".*")) == []

@@ -1,0 +1,146 @@
+"""The command that makes a whole table, on two small rows of our own."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs.tables import dat_table1
+from ser_jax import experiment
+from ser_jax.errors import UserError
+from ser_jax.reproduce import load_table, prepare
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TABLE = """
+from configs import dat
+
+def get_table(corpus):
+  rows = []
+  for gamma in ("plain", "gamma2.5"):
+    config = dat.get_config(f"depth1,{{gamma}},{{corpus}}")
+    config.data.shards = {shards!r}
+    config.protocol.folds = ()
+    config.model.update(
+      {{"channels": 4, "hidden": 8, "head": 8, "forms": ("direct", "direct")}}
+    )
+    config.batch_size = 8
+    config.parallel.data = 1
+    config.epochs = 1
+    rows.append(
+      {{"name": gamma, "label": gamma, "config": config, "paper": (60.0, 5.0),
+       "against": None if gamma == "plain" else "plain", "curve": "depth 1",
+       "x": gamma}}
+    )
+  return {{"title": "Small", "metric": "wa", "rows": rows,
+          "yardsticks": ("majority",), "x": "gamma"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def table(synthetic_shards, tmp_path_factory):
+  path = tmp_path_factory.mktemp("table") / "small.py"
+  path.write_text(TABLE.format(shards=str(synthetic_shards("dat_mfcc"))))
+  return path
+
+
+def reproduce(table, workdir, *more):
+  return subprocess.run(
+    [
+      *(sys.executable, "-m", "ser_jax.reproduce", f"--table={table}"),
+      *("--corpus=synthetic", f"--workdir={workdir}", *more),
+    ],
+    cwd=ROOT,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_a_table_grows_by_the_same_command(table, tmp_path):
+  fold = "--set=protocol.folds=(0,)"
+  result = reproduce(table, tmp_path, fold, "--rows=plain")
+  assert result.returncode == 0, result.stderr
+  assert re.search(r"plain \| 60.0 ± 5.0 \| [0-9.]+ ± ", result.stdout)
+  assert re.search(r"gamma2.5 \| 60.0 ± 5.0 \| not yet", result.stdout)
+  finished = next(tmp_path.glob("plain/runs/*-seed0/predictions.npz"))
+  before = finished.stat().st_mtime_ns
+  # The other row, and a second seed of both.
+  result = reproduce(table, tmp_path, fold, "--seeds=2")
+  assert result.returncode == 0, result.stderr
+  assert finished.stat().st_mtime_ns == before
+  found = json.loads((tmp_path / "table.json").read_text())
+  rows = {row["name"]: row for row in found["rows"]}
+  assert rows["gamma2.5"]["pairs"] == rows["gamma2.5"]["runs"] == 2
+  assert 0 < rows["gamma2.5"]["p"] <= rows["gamma2.5"]["p_holm"] <= 1
+  assert (tmp_path / "table.png").exists()
+  # The yardstick is measured on the very same test utterances.
+  ids = []
+  for name in ("plain", "yardstick-majority"):
+    with np.load(tmp_path / name / "predictions.npz") as arrays:
+      ids.append(set(zip(arrays["fold"], arrays["utterance"], strict=True)))
+  assert ids[0] == ids[1]
+
+
+def test_a_bad_yardstick_is_one_line_before_any_training(table, tmp_path):
+  result = reproduce(table, tmp_path, "--yardsticks=egemap")
+  assert result.returncode == 2
+  assert "egemap" in result.stderr and "Traceback" not in result.stderr
+  assert not (tmp_path / "plain").exists()
+
+
+@pytest.mark.parametrize(
+  ("only", "changes", "message"),
+  [
+    (["depth9"], [], "--rows=depth9 fits none of the table's: mfcc-depth1"),
+    ([], ["optimizer.learning_rat=1"], "did you mean learning_rate"),
+    ([], ["optimiser.name=adam"], "there is no config.optimiser.name"),
+    ([], ["epochs=many"], "--set=epochs=many: "),
+    ([], ["epochs=0"], "config.epochs=0 must be at least 1"),
+  ],
+)
+def test_bad_flags_name_themselves(only, changes, message):
+  rows = dat_table1.get_table("emodb")["rows"]
+  with pytest.raises(UserError, match=message):
+    prepare(rows, only, 1, "", changes)
+
+
+def test_overrides_reach_every_row():
+  changes = ["epochs=3", "optimizer.name=lion", "protocol.folds=(0, 1)"]
+  rows = prepare(
+    dat_table1.get_table("emodb")["rows"], ["depth1"], 2, "raw/emodb", changes
+  )
+  assert len(rows) == 4
+  for config in (row["config"] for row in rows):
+    assert (config.epochs, config.optimizer.name) == (3, "lion")
+    assert config.protocol.folds == (0, 1)
+    assert (config.seeds, config.data.raw) == ((0, 1), "raw/emodb")
+
+
+@pytest.mark.parametrize(
+  ("path", "corpus", "message"),
+  [
+    ("configs/tables/none.py", "emodb", "none.py does not exist"),
+    ("configs/tables/dat_table1.py", "emodbb", "unknown word 'emodbb'"),
+  ],
+)
+def test_tables_and_corpora_are_checked(path, corpus, message):
+  with pytest.raises(UserError, match=message):
+    load_table(str(ROOT / path), corpus)
+
+
+@pytest.mark.parametrize(("number", "rows"), [(1, 16), (2, 16), (3, 12)])
+@pytest.mark.parametrize("corpus", ["emodb", "ravdess"])
+def test_every_published_row_is_there(number, rows, corpus):
+  table = load_table(str(ROOT / f"configs/tables/dat_table{number}.py"), corpus)
+  names = [row["name"] for row in table["rows"]]
+  assert len(set(names)) == rows
+  for row in table["rows"]:
+    experiment.check(row["config"])
+    assert row["against"] is None or row["against"] in names
+    if number < 3:
+      assert row["config"].paper.wa == row["paper"][0]
