@@ -1,6 +1,7 @@
 """What a fold knows of its data: figures of its *training* part only."""
 
 import dataclasses
+import logging
 
 import flax.struct
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from ser_jax.errors import UserError
 
+LOG = logging.getLogger(__name__)
 NORMALIZE = ("train", "speaker", "utterance")
 
 
@@ -199,6 +201,15 @@ def fold_statistics(shards, plans: dict[str, InputPlan], fold) -> Statistics:
   }
   _, speakers = np.unique(shards.table.speakers, return_inverse=True)
   found = _moments(shards, _wanted(plans, "train"), fold.train)
+  for name, (_, deviation) in found.items():
+    constant = np.flatnonzero(deviation == 1.0)
+    if len(constant):
+      LOG.info(
+        "%s: features %s of %s are constant in training: nothing is learned of them",
+        fold.name,
+        ", ".join(map(str, constant)),
+        name,
+      )
   found |= _speaker_moments(shards, _wanted(plans, "speaker"), speakers, fold)
   return Statistics(
     speaker_class=speaker_classes(speakers, fold.train),

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm
 
@@ -91,7 +92,7 @@ class UtteranceEncoder(nn.Module):
     """Embeds vectors; those of length 0 count for nothing."""
     for number in range(2):
       if number:
-        x = nn.Dropout(self.dropout)(x, deterministic=not train)
+        x = Dropout(self.dropout, axis_name=self.axis_name)(x, train=train)
       x = Layer(
         self.hidden,
         batch_norm=self.batch_norm,
@@ -237,10 +238,12 @@ class Discriminator(nn.Module):
   Attributes:
     hidden: units of either layer.
     dropout: the share of either that is dropped.
+    axis_name: a mapped axis that the batch is split over, if any.
   """
 
   hidden: int
   dropout: float
+  axis_name: str | None
 
   @nn.compact
   def __call__(
@@ -249,7 +252,7 @@ class Discriminator(nn.Module):
     """Judges latent vectors."""
     for number in range(2):
       x = nn.relu(nn.Dense(self.hidden, name=f"dense_{number}")(x))
-      x = nn.Dropout(self.dropout)(x, deterministic=not train)
+      x = Dropout(self.dropout, axis_name=self.axis_name)(x, train=train)
     return nn.Dense(1, name="logit")(x)[..., 0]
 
 
@@ -309,12 +312,9 @@ class AdversarialAutoencoder(nn.Module):
     if self.autoencoder:
       self.z = Layer(self.latent, **norm)
       self.decoder = decoder(**coder)
-      self.discriminator_y = Discriminator(
-        self.hidden, self.discriminator_dropout
-      )
-      self.discriminator_z = Discriminator(
-        self.hidden, self.discriminator_dropout
-      )
+      judge = self.hidden, self.discriminator_dropout, self.axis_name
+      self.discriminator_y = Discriminator(*judge)
+      self.discriminator_z = Discriminator(*judge)
 
   def encode(
     self, inputs: dict[str, Inputs], lengths: dict[str, Lengths], *, train: bool
