@@ -205,7 +205,7 @@ def fold_statistics(shards, plans: dict[str, InputPlan], fold) -> Statistics:
     constant = np.flatnonzero(deviation == 1.0)
     if len(constant):
       LOG.info(
-        "%s: features %s of %s are constant in training: nothing is learned of them",
+        "%s: features %s of %s are constant in training, and teach nothing",
         fold.name,
         ", ".join(map(str, constant)),
         name,
