@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+SHORTEST = 1e-6  # Shorter vectors have no direction.
+
 
 def cross_entropy(
   logits: Float[Array, "batch classes"],
@@ -82,6 +84,48 @@ def entropy(
 ) -> Float[Array, "batch"]:
   """The entropy of each distribution, in nats."""
   return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities), -1)
+
+
+def cosine_similarity(
+  one: Float[Array, "batch dim"], other: Float[Array, "batch dim"]
+) -> Float[Array, "batch"]:
+  """The cosine between vectors; 0, like its gradient, where one has no length.
+
+  Args:
+    one: vectors.
+    other: what each is compared with.
+
+  Returns:
+    Values in [-1, 1] (Huang et al., equation 2).
+  """
+  one, other = one.astype(jnp.float32), other.astype(jnp.float32)
+  squares = [jnp.sum(jnp.square(x), axis=-1) for x in (one, other)]
+  defined = jnp.minimum(*squares) > SHORTEST**2
+  # Also where nothing is taken of it, a root must have a gradient.
+  roots = [jnp.sqrt(jnp.where(defined, square, 1.0)) for square in squares]
+  product = jnp.sum(one * other, axis=-1) / (roots[0] * roots[1])
+  return jnp.where(defined, product, 0.0)
+
+
+def complementary(
+  cosine: Float[Array, "batch"],
+  weight: Float[Array, "batch"],
+  *,
+  threshold: float | None = None,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """Sums cosines that are to be low, or their distances from a threshold.
+
+  Args:
+    cosine: between two embeddings of each example.
+    weight: 1 for an example, 0 for filler.
+    threshold: what the cosine is to be, 0 for orthogonal embeddings (Huang et
+      al., equation 4); None for as low as it gets (equation 3).
+
+  Returns:
+    The sum over the batch, and the sum of the weights.
+  """
+  losses = cosine if threshold is None else jnp.abs(cosine - threshold)
+  return jnp.sum(losses * weight), jnp.sum(weight)
 
 
 def mean(

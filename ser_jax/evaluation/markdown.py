@@ -27,7 +27,10 @@ def table(header: list[str], rows: list[list]) -> str:
 
 def _published(paper: dict, name: str) -> str:
   """A paper's figure, as printed; empty where it has none."""
-  return f"{paper[name]} ± {paper[f'{name}_std']}" if name in paper else ""
+  if name not in paper:
+    return ""
+  deviation = paper.get(f"{name}_std")
+  return f"{paper[name]}" + (f" ± {deviation}" if deviation else "")
 
 
 def _headline(found: dict) -> str:

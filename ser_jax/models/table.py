@@ -1,11 +1,13 @@
 """Model names in a config -> Linen modules."""
 
 from ser_jax.models.adversarial_autoencoder import AdversarialAutoencoder
+from ser_jax.models.complementary import Complementary
 from ser_jax.models.ds_lstm import DSLSTMModel
 from ser_jax.models.speaker_invariant import SpeakerInvariant
 
 MODELS = {
   "adversarial_autoencoder": AdversarialAutoencoder,
+  "complementary": Complementary,
   "ds_lstm": DSLSTMModel,
   "speaker_invariant": SpeakerInvariant,
 }

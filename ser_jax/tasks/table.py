@@ -3,11 +3,13 @@
 from ser_jax.tasks import (
   adversarial_autoencoder,
   classify,
+  complementary,
   domain_adversarial,
 )
 
 TASKS = {
   "adversarial_autoencoder": adversarial_autoencoder.stages,
   "classify": classify.stages,
+  "complementary": complementary.stages,
   "domain_adversarial": domain_adversarial.stages,
 }
