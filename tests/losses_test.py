@@ -99,3 +99,46 @@ def test_squared_error_by_hand():
 def test_entropy_by_hand():
   found = losses.entropy(jnp.array([[1.0, 0.0, 0.0], [1 / 3] * 3]))
   np.testing.assert_allclose(found, [0.0, np.log(3)], atol=1e-6)
+
+
+def test_a_cosine_by_hand():
+  one = jnp.array([[3.0, 4.0], [1.0, 0.0], [1.0, 1.0]])
+  other = jnp.array([[4.0, 3.0], [0.0, 2.0], [-2.0, -2.0]])
+  found = losses.cosine_similarity(one, other)
+  np.testing.assert_allclose(found, [0.96, 0.0, -1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_the_cosine_s_gradient_against_finite_differences(size):
+  x, y = size * np.random.default_rng(0).normal(size=(2, 5))
+
+  def cosine(x):
+    return x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+
+  step = 1e-5 * size
+  wanted = [
+    (cosine(x + step * e) - cosine(x - step * e)) / (2 * step)
+    for e in np.eye(5)
+  ]
+  one, other = (jnp.asarray(v[None], jnp.float32) for v in (x, y))
+  found = jax.grad(lambda x: losses.cosine_similarity(x, other).sum())(one)
+  np.testing.assert_allclose(found[0], wanted, rtol=1e-3, atol=1e-4 / size)
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-7])
+def test_vectors_without_direction_have_cosine_and_gradient_0(length):
+  one, other = jnp.full((1, 3), length), jnp.ones((1, 3))
+  for pair in ((one, other), (other, one), (one, one)):
+    value, gradients = jax.value_and_grad(
+      lambda x, y: losses.cosine_similarity(x, y).sum(), argnums=(0, 1)
+    )(*pair)
+    assert value == 0
+    assert not any(g.any() for g in gradients)
+
+
+def test_complementary_sums_by_hand():
+  cosine = jnp.array([-0.9, -0.2, 0.7])
+  weight = jnp.array([1.0, 1.0, 0.0])
+  for threshold, wanted in ((None, -1.1), (-0.5, 0.7), (0.0, 1.1)):
+    total, count = losses.complementary(cosine, weight, threshold=threshold)
+    assert float(total) == pytest.approx(wanted) and float(count) == 2

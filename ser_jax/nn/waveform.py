@@ -58,11 +58,10 @@ def _fft(x: Signal, kernel: Float[Array, "taps _ outputs"]) -> Filtered:
   step = size - taps + 1
   count = -(-length // step)
   before = (taps - 1) // 2
-  after = (count + 1) * step - length - before
-  x = jnp.pad(x, ((0, 0), (before, max(after, 0)), (0, 0)))
+  padded = size if count == 1 else (count + 1) * step
+  x = jnp.pad(x, ((0, 0), (before, padded - length - before), (0, 0)))
   if count == 1:
-    blocks = jnp.pad(x, ((0, 0), (0, max(size - x.shape[1], 0)), (0, 0)))
-    blocks = blocks[:, None, :size]
+    blocks = x[:, None]
   else:
     steps = x.reshape(len(x), count + 1, step, -1)
     blocks = jnp.concatenate([steps[:, :-1], steps[:, 1:, : taps - 1]], axis=2)
@@ -84,7 +83,8 @@ def _multiply(
   One real matrix product a frequency, faster than a complex one on CPUs.
   """
   if len(kernel) == 1:
-    return x * jnp.conj(kernel)
+    each = kernel.shape[1] // x.shape[1]
+    return jnp.repeat(x, each, axis=1) * jnp.conj(kernel)
   x, kernel = jnp.moveaxis(x, -1, 0), jnp.moveaxis(kernel, -1, 0)
   real, imaginary = kernel.real, kernel.imag
   whole = jnp.concatenate(

@@ -1,0 +1,168 @@
+"""Every row of DCaEN takes real steps from real audio; stages and resuming."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from configs import dcaen
+from ser_jax import experiment, runs
+from ser_jax.errors import UserError
+from ser_jax.train.checkpoint import Checkpoints
+from ser_jax.train.loop import Stopped
+
+WORDS = (*dcaen.PAPER, "dcaen,thr_m0.7,train_norm")
+
+
+def small(synthetic_shards, words, **changes):
+  """A config that trains in seconds."""
+  # Not imported: after TensorFlow, `features.opensmile` must do it first.
+  if importlib.util.find_spec("opensmile") is None:
+    pytest.skip("opensmile is not installed")
+  config = dcaen.get_config(words)
+  config.data.shards = str(synthetic_shards(config.data.features))
+  config.protocol.folds = (0,)
+  config.model.update({"embedding": 4, "hidden": 4, "filters": (10, 10)})
+  if words != "dcaen":  # compiles sooner
+    config.model.forms = ("direct", "direct")
+  config.batch_size = 16
+  config.epochs = 1
+  config.task.feature_epochs = min(config.task.feature_epochs, 2)
+  config.parallel.data = 1
+  with config.unlocked():
+    config.update(changes)
+  return config
+
+
+def train(config, workdir, should_stop=lambda: False):
+  return experiment.train(config, workdir, should_stop=should_stop)
+
+
+def lines(workdir):
+  return list(
+    map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  )
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_every_row_takes_real_steps(synthetic_shards, tmp_path, words):
+  config = small(synthetic_shards, words)
+  report = train(config, tmp_path)
+  speaker = words != "raw" and "train_norm" not in words
+  assert report["transductive"] == speaker
+  text = (tmp_path / "report.md").read_text()
+  assert ("TRANSDUCTIVE" in text) == speaker
+  assert str(config.paper.uar) in text
+  found = lines(tmp_path)
+  staged = config.task.feature_epochs > 0
+  assert [x["stage"] for x in found] == (
+    ["features", "features", "joint"] if staged else ["train"]
+  )
+  compares = words.split(",")[0] not in ("raw", "ftr_eg", "ftr_em")
+  assert ("cosine" in found[-1]["train"]) == compares
+
+
+def stop_after(count):
+  """Asks to stop at a step, counted over all stages."""
+  asked = []
+
+  def should_stop():
+    asked.append(None)
+    return len(asked) == count
+
+  return should_stop
+
+
+def last_params(config, workdir, stage):
+  """Parameters of the best epoch of a stage, on the host."""
+  opened = experiment.make_experiment(config, workdir)
+  group = opened.groups[0]
+  stages = {stage.name: stage for stage in opened.stages}
+  state = runs.initial_state(opened, stages[stage].task, group)
+  folder = workdir / "checkpoints" / group[0].name / stage
+  with Checkpoints(folder) as checkpoints:
+    arrays, _ = checkpoints.restore({"state": state, "best": state.weights})
+  return arrays["best"].params
+
+
+def test_stage_2_keeps_stage_1_s_result_and_resumes(synthetic_shards, tmp_path):
+  """Stopped in the second stage, a run goes on there, bit by bit the same."""
+  config = small(synthetic_shards, "dcaen", epochs=2)
+  train(config, tmp_path / "whole")
+  steps = len(lines(tmp_path / "whole"))
+  per_epoch = lines(tmp_path / "whole")[0]["step"]
+  with pytest.raises(Stopped):
+    train(config, tmp_path / "cut", stop_after(3 * per_epoch + 1))
+  before = lines(tmp_path / "cut")
+  assert [x["stage"] for x in before] == ["features", "features", "joint"]
+  kept = last_params(config, tmp_path / "cut", "features")
+  asked = []
+  train(config, tmp_path / "cut", lambda: asked.append(None))
+  assert len(asked) == per_epoch - 1  # what was left of the second stage
+  after = lines(tmp_path / "cut")
+  assert len(after) == steps and after[: len(before)] == before
+  for one, other in zip(lines(tmp_path / "whole"), after, strict=True):
+    assert one | {"seconds": 0} == other | {"seconds": 0}
+  scores = [
+    np.load(tmp_path / name / "predictions.npz")["scores"]
+    for name in ("whole", "cut")
+  ]
+  np.testing.assert_array_equal(*scores)
+  joint = last_params(config, tmp_path / "cut", "joint")
+  for name, values in joint["features"].items():
+    np.testing.assert_array_equal(values, kept["features"][name])
+  assert "features_head" not in joint
+
+
+def test_a_changed_epoch_of_stage_1_is_another_experiment(
+  synthetic_shards, tmp_path
+):
+  config = small(synthetic_shards, "ftr_eg")
+  train(config, tmp_path)
+  other = small(synthetic_shards, "ftr_eg")
+  other.data.inputs.functionals.normalize = "train"
+  with pytest.raises(UserError, match="normalize: speaker there, train now"):
+    train(other, tmp_path)
+
+
+def test_predictions_have_attention_and_embeddings(synthetic_shards, tmp_path):
+  config = small(synthetic_shards, "dcaen")
+  opened = experiment.make_experiment(config, tmp_path)
+  engine, group = runs.make_engines(opened)[-1], opened.groups[0]
+  state = runs.initial_state(opened, opened.stages[-1].task, group)
+  stats = runs.group_statistics(opened, group)
+  row = group[0].test[None], np.ones((1, 8), np.float32)
+  ((frames, item),) = opened.source.items([row])
+  found = engine.predict(
+    opened.layout.place_runs(state.weights),
+    opened.layout.place_item(item),
+    stats,
+    engine.constants,
+    frames,
+  )
+  lengths = opened.dataset.examples.lengths("waveform")[row[0][0]]
+  for name in ("attention_0", "attention_1"):
+    weights = np.asarray(found[name][0])
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
+    assert ((weights > 0).sum(axis=1) == lengths).all()
+  assert found["embedding_raw"].shape == (1, 8, 4)
+  assert found["embedding_features"].shape == (1, 8, 4)
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("raw,thr_m0.5", "for the row dcaen"),
+    ("raw,train_norm", "does not read"),
+    ("dcaen,thr_m0.9", "did you mean thr_m0"),
+  ],
+)
+def test_words_that_make_no_sense_are_refused(words, message):
+  with pytest.raises(ValueError, match=message):
+    dcaen.get_config(words)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_full_size_configs_are_accepted(words):
+  experiment.check(dcaen.get_config(words))

@@ -1,0 +1,154 @@
+"""Convolutions against NumPy and each other; the front end's sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ser_jax.nn.waveform import WaveformFrontEnd, conv1d
+
+
+def draw(seed, *shape):
+  return jnp.asarray(
+    np.random.default_rng(seed).normal(size=shape), jnp.float32
+  )
+
+
+@pytest.mark.parametrize("form", ["direct", "fft"])
+@pytest.mark.parametrize("taps", [1, 4, 5])
+def test_a_convolution_is_numpy_s_correlation(form, taps):
+  x, kernel = draw(0, 1, 9, 1), draw(1, taps, 1, 1)
+  wanted = np.correlate(
+    np.pad(x[0, :, 0], ((taps - 1) // 2, taps // 2)), kernel[:, 0, 0]
+  )
+  np.testing.assert_allclose(
+    conv1d(x, kernel, form)[0, :, 0], wanted, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+  ("length", "taps", "inputs", "depthwise"),
+  [
+    (64, 40, 3, False),  # shorter than a block
+    (1500, 40, 3, False),  # several blocks
+    (1500, 40, 3, True),
+    (700, 600, 2, False),  # a kernel as long as the signal
+    (5, 40, 2, False),  # and longer
+    (2401, 300, 2, True),
+  ],
+)
+def test_fft_equals_direct_and_so_do_gradients(length, taps, inputs, depthwise):
+  x = draw(0, 2, length, inputs)
+  kernel = draw(1, taps, 1 if depthwise else inputs, 2 * inputs) / taps**0.5
+  aim = draw(2, 2, length, 2 * inputs)
+
+  def loss(x, kernel, form):
+    y = conv1d(x, kernel, form)
+    return jnp.sum(y * aim), y
+
+  run = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
+  found = {form: run(x, kernel, form) for form in ("direct", "fft")}
+  for one, other in zip(*map(jax.tree.leaves, found.values()), strict=True):
+    scale = float(jnp.abs(one).max())
+    np.testing.assert_allclose(one, other, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize(
+  ("framed", "forms"),
+  [(True, ("direct", "fft")), (False, ("direct", "direct"))],
+)
+def test_padding_changes_nothing(framed, forms):
+  front_end = WaveformFrontEnd(
+    (4, 4), (5, 8), pool_channels=2, framed=framed, forms=forms
+  )
+  short = draw(0, 2, 3, 16)
+  long = jnp.concatenate([short, jnp.zeros((2, 4, 16))], axis=1)
+  lengths = jnp.array([3, 2])
+  short = short.at[1, 2:].set(0.0)
+  long = long.at[1, 2:].set(0.0)
+  params = jax.jit(front_end.init)(jax.random.key(0), short, lengths)["params"]
+  params = jax.tree.map(lambda x: x + 0.1, params)  # biases, too
+
+  def loss(params, x):
+    y = front_end.apply({"params": params}, x, lengths)
+    return jnp.sum(jnp.sin(y)), y
+
+  run = jax.jit(jax.grad(loss, has_aux=True))
+  (gradients, y), (others, padded) = run(params, short), run(params, long)
+  np.testing.assert_allclose(padded[:, :3], y, atol=1e-5)
+  assert not padded[:, 3:].any() and not y[1, 2:].any() and y[1, :2].any()
+  for one, other in zip(
+    *map(jax.tree.leaves, (gradients, others)), strict=True
+  ):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_frame_on_its_own_sees_no_other():
+  x = draw(0, 1, 3, 16)
+  moved = x.at[0, 1].add(1.0)
+  lengths = jnp.array([3])
+  same = {}
+  for framed in (True, False):
+    front_end = WaveformFrontEnd((4, 4), (5, 8), pool_channels=2, framed=framed)
+    variables = jax.jit(front_end.init)(jax.random.key(0), x, lengths)
+    run = jax.jit(front_end.apply)
+    one, other = (np.asarray(run(variables, y, lengths)) for y in (x, moved))
+    assert (one[0, 1] != other[0, 1]).any()
+    same[framed] = (one[0, [0, 2]] == other[0, [0, 2]]).all()
+  assert same == {True: True, False: False}
+
+
+@pytest.mark.parametrize(
+  ("options", "dim", "parameters"),
+  [
+    # Huang et al.: 40 x 20 + 40, then 40 x 40 x 40 + 40.
+    ({}, 1280, 840 + 64040),
+    # Trigeorgis et al.: 5 ms, pooled over 20; and 500 ms for each channel.
+    ({"taps": (80, 40), "pool_channels": 20}, 640, 3240 + 64040),
+    (
+      {"taps": (80, 4000), "pool_channels": 20, "depthwise": True},
+      640,
+      3240 + 160040,
+    ),
+  ],
+)
+def test_the_papers_sizes(options, dim, parameters):
+  front_end = WaveformFrontEnd(framed=False, **options)
+  y, variables = jax.eval_shape(
+    front_end.init_with_output,
+    jax.random.key(0),
+    jnp.zeros((2, 150, 640)),
+    jnp.array([150, 7]),
+  )
+  assert y.shape == (2, 150, dim)
+  assert sum(x.size for x in jax.tree.leaves(variables)) == parameters
+
+
+def test_rectification_and_pooling_by_hand():
+  """Two taps that pass and negate the sample; 4 samples, 1 frame."""
+  front_end = WaveformFrontEnd(
+    (2, 2), (1, 1), pool_channels=2, rectify=(True, False)
+  )
+  params = {
+    "kernel_0": jnp.array([[[1.0, -1.0]]]),
+    "bias_0": jnp.zeros(2),
+    "kernel_1": -jnp.eye(2)[None],
+    "bias_1": jnp.array([0.0, -1.0]),
+  }
+  x = jnp.array([[[1.0, -2.0, 3.0, 4.0]]])
+  y = front_end.apply({"params": params}, x, jnp.array([1]))
+  # Rectified and pooled: (1, 2), (4, 0); the maxima of (-1, -3), (-4, -1).
+  np.testing.assert_allclose(y, [[[-1.0, -1.0]]])
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"forms": ("direct", "winograd")}, "winograd"),
+    ({"filters": (40, 41)}, "multiple of pool_channels"),
+    ({"filters": (12, 40), "depthwise": True}, "depthwise"),
+  ],
+)
+def test_options_that_do_not_exist_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    WaveformFrontEnd(**options)
