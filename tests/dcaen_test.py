@@ -63,12 +63,18 @@ def test_every_row_takes_real_steps(synthetic_shards, tmp_path, words):
   assert ("cosine" in found[-1]["train"]) == compares
 
 
-def stop_after(count):
-  """Asks to stop at a step, counted over all stages."""
+class Killed(Exception):
+  """As SIGKILL: nothing is saved any more."""
+
+
+def end_after(count, *, kill):
+  """Ends a run at a step, counted over all stages."""
   asked = []
 
   def should_stop():
     asked.append(None)
+    if kill and len(asked) == count:
+      raise Killed
     return len(asked) == count
 
   return should_stop
@@ -86,36 +92,45 @@ def last_params(config, workdir, stage):
   return arrays["best"].params
 
 
-def test_stage_2_keeps_stage_1_s_result_and_resumes(synthetic_shards, tmp_path):
-  """Stopped in the second stage, a run goes on there, bit by bit the same."""
+@pytest.fixture(scope="module")
+def whole(synthetic_shards, tmp_path_factory):
+  """A run of two stages that nothing interrupted."""
+  folder = tmp_path_factory.mktemp("whole")
+  train(small(synthetic_shards, "dcaen", epochs=2), folder)
+  return folder
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_stage_2_resumes_with_stage_1_s_result(
+  synthetic_shards, whole, tmp_path, kill
+):
+  """Ended in its second stage, a run goes on there, bit by bit the same."""
   config = small(synthetic_shards, "dcaen", epochs=2)
-  train(config, tmp_path / "whole")
-  steps = len(lines(tmp_path / "whole"))
-  per_epoch = lines(tmp_path / "whole")[0]["step"]
-  with pytest.raises(Stopped):
-    train(config, tmp_path / "cut", stop_after(3 * per_epoch + 1))
-  before = lines(tmp_path / "cut")
+  per_epoch = lines(whole)[0]["step"]
+  with pytest.raises(Killed if kill else Stopped):
+    train(config, tmp_path, end_after(3 * per_epoch + 1, kill=kill))
+  before = lines(tmp_path)
   assert [x["stage"] for x in before] == ["features", "features", "joint"]
-  kept = last_params(config, tmp_path / "cut", "features")
+  kept = last_params(config, tmp_path, "features")
   asked = []
-  train(config, tmp_path / "cut", lambda: asked.append(None))
-  assert len(asked) == per_epoch - 1  # what was left of the second stage
-  after = lines(tmp_path / "cut")
-  assert len(after) == steps and after[: len(before)] == before
-  for one, other in zip(lines(tmp_path / "whole"), after, strict=True):
+  train(config, tmp_path, lambda: asked.append(None))
+  # What was left of the second stage; of a killed one nothing was saved yet.
+  assert len(asked) == (2 * per_epoch if kill else per_epoch - 1)
+  after = lines(tmp_path)
+  for one, other in zip(lines(whole), after, strict=True):
     assert one | {"seconds": 0} == other | {"seconds": 0}
-  scores = [
-    np.load(tmp_path / name / "predictions.npz")["scores"]
-    for name in ("whole", "cut")
-  ]
-  np.testing.assert_array_equal(*scores)
-  joint = last_params(config, tmp_path / "cut", "joint")
+  with (
+    np.load(whole / "predictions.npz") as one,
+    np.load(tmp_path / "predictions.npz") as other,
+  ):
+    np.testing.assert_array_equal(one["scores"], other["scores"])
+  joint = last_params(config, tmp_path, "joint")
   for name, values in joint["features"].items():
     np.testing.assert_array_equal(values, kept["features"][name])
   assert "features_head" not in joint
 
 
-def test_a_changed_epoch_of_stage_1_is_another_experiment(
+def test_another_normalisation_is_another_experiment(
   synthetic_shards, tmp_path
 ):
   config = small(synthetic_shards, "ftr_eg")
