@@ -361,7 +361,8 @@ fi
 prepare ${extras[@]+"${extras[@]}"}
 [[ ! $install_only ]] || exit 0
 if [[ $mode == test ]]; then
-  run_here -m pytest "$@"
+  # Programs compile on one core each: two of them keep two cores busy.
+  run_here -m pytest -n auto --dist worksteal "$@"
   exit
 fi
 training_arguments "$@"

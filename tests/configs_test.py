@@ -14,8 +14,9 @@ DS_LSTM_WORDS = [
     "{},{}".format, itertools.product(("ds_lstm", "dual"), ds_lstm.ABLATIONS)
   ),
   *(f"dual,{corpus}" for corpus in common.CORPORA),
+  "dual,code",
   "dual,code,iemocap",
-  "base4,code,random,emodb",
+  "base4,code,random",
 ]
 
 
