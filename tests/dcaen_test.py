@@ -8,6 +8,7 @@ import pytest
 
 from configs import dcaen
 from ser_jax import experiment, runs
+from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.loop import Stopped
@@ -61,6 +62,16 @@ def test_every_row_takes_real_steps(synthetic_shards, tmp_path, words):
   )
   compares = words.split(",")[0] not in ("raw", "ftr_eg", "ftr_em")
   assert ("cosine" in found[-1]["train"]) == compares
+
+
+def test_shards_hold_samples_of_16_bits(synthetic_shards):
+  shards = open_shards(small(synthetic_shards, "dcaen").data.shards)
+  record = shards.read(0)
+  frames = shards.table.frames["waveform"][0]
+  assert record["waveform"].dtype == np.int16
+  assert record["waveform"].shape == (frames, 640) and record["waveform"].any()
+  assert record["functionals"].dtype == np.float32
+  assert record["functionals"].shape == (88,)
 
 
 class Killed(Exception):
