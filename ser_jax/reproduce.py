@@ -35,8 +35,8 @@ _WORKDIR = flags.DEFINE_string(
 _ROWS = flags.DEFINE_list(
   "rows", [], "Only rows whose name has one of these in it."
 )
-_YARDSTICKS = flags.DEFINE_list(
-  "yardsticks", None, "Baselines to add. Default: the table's."
+_BASELINES = flags.DEFINE_bool(
+  "baselines", True, "Whether to measure the table's baselines too."
 )
 _SET = flags.DEFINE_multi_string(
   "set", [], "Overrides in every row: --set=epochs=40 --set=parallel.runs=vmap."
@@ -83,12 +83,12 @@ def override(config: ConfigDict, assignments: list[str]) -> None:
       raise UserError(f"--set={assignment}: {error}") from error
 
 
-def run_yardstick(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
+def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
   """Writes a baseline's report into a folder, if it has none yet.
 
   Args:
     name: `majority`, or a feature set of functionals for a linear SVM.
-    like: a row's config: corpus, classes and protocol are taken from it.
+    like: a row's config: corpus, labels and protocol are taken from it.
     folder: where to write.
 
   Raises:
@@ -164,34 +164,15 @@ def prepare(
   return wanted
 
 
-def yardstick_rows(names: list[str]) -> list[dict]:
-  """Baselines as rows of the table."""
-  return [
-    {
-      "name": f"yardstick-{name}",
-      "label": "majority class"
-      if name == baselines.MAJORITY
-      else f"linear SVM, {name}",
-      "paper": None,
-      "against": None,
-      "curve": None,
-      "x": None,
-    }
-    for name in names
-  ]
-
-
-def write_table(
-  rows: list[dict], table: dict, corpus: str, folder: pathlib.Path
-) -> str:
+def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   """Writes `table.json`, `table.md` and `table.png`; returns the Markdown."""
   reports = {}
-  for row in rows:
+  for row in table["rows"]:
     path = folder / row["name"] / "report.json"
     if path.exists():
       reports[row["name"]] = json.loads(path.read_text())
-  found = tables.compare(rows, reports, table["metric"])
-  text = tables.render(found, table["title"], corpus)
+  found = tables.compare(table["rows"], reports, table["metric"])
+  text = tables.render(found, table["title"], corpus, table["paper_corpus"])
   workdir.write_atomic(folder / "table.json", json.dumps(found, indent=1))
   workdir.write_atomic(folder / "table.md", text)
   tables.draw(found, folder / "table.png", table["title"], table["x"])
@@ -207,26 +188,30 @@ def run(argv: list[str]) -> int:
   table = load_table(_TABLE.value, corpus)
   name = f"{pathlib.Path(_TABLE.value).stem}-{corpus}"
   folder = pathlib.Path(_WORKDIR.value or f"runs/{name}")
-  wanted = prepare(
-    table["rows"], _ROWS.value, _SEEDS.value, _RAW.value, _SET.value
+  trained = prepare(
+    [row for row in table["rows"] if "baseline" not in row],
+    *(_ROWS.value, _SEEDS.value, _RAW.value, _SET.value),
   )
-  names = _YARDSTICKS.value
-  yardsticks = yardstick_rows(table["yardsticks"] if names is None else names)
-  rows = [*yardsticks, *table["rows"]]
+  measured = [row for row in table["rows"] if "baseline" in row]
+  for row in measured:
+    row["config"] = row["config"].copy_and_resolve_references()
+    row["config"].data.raw = _RAW.value or row["config"].data.raw
+    override(row["config"], _SET.value)
+  wanted = [*(measured if _BASELINES.value else ()), *trained]
   seen = command_line.stop_on_signals()
-  # The cheap rows first: what they lack is known before hours are spent.
-  for row in yardsticks:
-    label = row["name"].removeprefix("yardstick-")
-    run_yardstick(label, wanted[0]["config"], folder / row["name"])
   try:
+    # The cheap rows first: what they lack is known before hours are spent.
     for row in wanted:
-      experiment.train(
-        row["config"], folder / row["name"], should_stop=lambda: bool(seen)
-      )
-      write_table(rows, table, corpus, folder)
+      if "baseline" in row:
+        run_baseline(row["baseline"], row["config"], folder / row["name"])
+      else:
+        experiment.train(
+          row["config"], folder / row["name"], should_stop=lambda: bool(seen)
+        )
+      write_table(table, corpus, folder)
   except Stopped:
     return command_line.stopped(seen)
-  print(write_table(rows, table, corpus, folder))
+  print(write_table(table, corpus, folder))
   print(folder / "table.md", folder / "table.png", sep="\n")
   return 0
 

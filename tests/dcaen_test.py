@@ -3,8 +3,10 @@
 import importlib.util
 import json
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from configs import dcaen
 from ser_jax import experiment, runs
@@ -16,6 +18,24 @@ from ser_jax.train.loop import Stopped
 WORDS = (*dcaen.PAPER, "dcaen,thr_m0.7,train_norm")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+  """Rows share most of their programs."""
+  options = {
+    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+  }
+  before = {name: getattr(jax.config, name) for name in options}
+  for name, value in options.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
 def small(synthetic_shards, words, **changes):
   """A config that trains in seconds."""
   # Not imported: after TensorFlow, `features.opensmile` must do it first.
@@ -25,7 +45,7 @@ def small(synthetic_shards, words, **changes):
   config.data.shards = str(synthetic_shards(config.data.features))
   config.protocol.folds = (0,)
   config.model.update({"embedding": 4, "hidden": 4, "filters": (10, 10)})
-  if words != "dcaen":  # compiles sooner
+  if words != "r_c":  # compiles sooner
     config.model.forms = ("direct", "direct")
   config.batch_size = 16
   config.epochs = 1

@@ -81,7 +81,7 @@ MAY_IMPORT = {
   },
   "configs": set(),
   "configs.common": set(),
-  "configs.tables": {"configs.dat"},
+  "configs.tables": {"configs.aae", "configs.dat", "configs.dcaen"},
 }
 # The only files that may name these distributions.
 ONLY_IN = {

@@ -6,9 +6,9 @@
 Four depths of the CNN, each without the adversary and with three gammas.
 """
 
-from configs.tables import dat_tables
+from configs.tables import rows
 
 
 def get_table(corpus: str) -> dict:
   """Sixteen cells; corpora emodb and ravdess."""
-  return dat_tables.cells("Leow 2021, Table 2: log-mel spectra", "lms", corpus)
+  return rows.dat_cells("Leow 2021, Table 2: log-mel spectra", "lms", corpus)

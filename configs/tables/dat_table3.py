@@ -8,38 +8,26 @@ and none. Their sizes are this project's.
 """
 
 from configs import dat
-from configs.tables import dat_tables
+from configs.tables import rows
 
-LABELS = {
-  "tdnn_bilstm": "MFCC, TDNN with BiLSTM",
-  "cnn_gru": "log-mel filter bank, energy, pitch; 1D CNN with GRU",
-  "depth1": "MFCC, 2D CNN with biGRU",
+ENCODERS = {
+  "tdnn_bilstm": ("mfcc", "MFCC, TDNN with BiLSTM"),
+  "cnn_gru": ("logmfb_pitch", "filter bank and pitch, 1D CNN with GRU"),
+  "depth1": ("mfcc", "MFCC, 2D CNN with biGRU"),
 }
 
 
 def get_table(corpus: str) -> dict:
   """Twelve rows; corpora emodb and ravdess."""
-  rows = []
-  for encoder, label in LABELS.items():
-    for adversary, gamma in dat.GAMMAS.items():
-      config = dat.get_config(f"{encoder},{adversary},{corpus}")
-      features = config.data.features.removeprefix("dat_")
-      rows.append(
-        {
-          "name": config.variant,
-          "label": f"{label}, "
-          + (f"gamma {gamma}" if gamma else "no adversary"),
-          "config": config,
-          "paper": dat.paper(corpus, features, encoder, adversary),
-          "against": f"{features}-{encoder}-plain" if gamma else None,
-          "curve": label,
-          "x": f"{gamma}" if gamma else "none",
-        }
-      )
+  cells = [
+    rows.dat_row(features, encoder, adversary, corpus, label)
+    for encoder, (features, label) in ENCODERS.items()
+    for adversary in dat.GAMMAS
+  ]
   return {
     "title": "Leow 2021, Table 3: encoders",
+    "paper_corpus": corpus,
     "metric": "wa",
-    "rows": rows,
-    "yardsticks": dat_tables.YARDSTICKS,
+    "rows": [*rows.baselines(cells[0]["config"]), *cells],
     "x": "gamma of the reversal",
   }

@@ -1,8 +1,7 @@
 """A published table beside ours: rows, paired tests, Markdown and a figure.
 
-A row is plain data: `name`, `label`, `paper` (mean and deviation in per cent,
-or None), `against` (the row that it is tested against, or None), and its place
-in the figure, `curve` and `x`.
+Rows are those of `configs/tables/rows.py`: of each its name, label, paper's
+figures, the row that it is tested against, and its place in the figure.
 """
 
 import itertools
@@ -81,12 +80,23 @@ def _paired(report: dict, other: dict | None, metric: str) -> dict:
   }
 
 
-def render(found: dict, title: str, corpus: str) -> str:
-  """The table as Markdown."""
+def render(found: dict, title: str, corpus: str, paper_corpus: str) -> str:
+  """The table as Markdown.
+
+  Args:
+    found: see `compare`.
+    title: of the table.
+    corpus: what ours is measured on.
+    paper_corpus: what the paper's is.
+
+  Returns:
+    The text.
+  """
+  on = "" if paper_corpus == corpus else f" on {paper_corpus}"
   metric = NAMES[found["metric"]]
   other = next(name for name in NAMES.values() if name != metric)
   header = [
-    *("", f"paper {metric} %", f"ours {metric} %", "95 %", "last epoch"),
+    *("", f"paper{on}, {metric} %", f"ours, {metric} %", "95 %", "last epoch"),
     *(f"{other} %", "difference", "p", "p (Holm)", "folds × seeds"),
   ]
   lines = [_line(row, found["metric"]) for row in found["rows"]]
@@ -94,7 +104,8 @@ def render(found: dict, title: str, corpus: str) -> str:
 
 
 def _line(row: dict, metric: str) -> list[str]:
-  paper = "" if row["paper"] is None else "{} ± {}".format(*row["paper"])
+  mean, deviation = row["paper"] or ("", None)
+  paper = f"{mean}" if deviation is None else f"{mean} ± {deviation}"
   if "summary" not in row:
     return [row["label"], paper, *["not yet"], *[""] * 7]
   summary, other = row["summary"], "uar" if metric == "wa" else "wa"
@@ -188,7 +199,7 @@ def _curve(axes, rows: list[dict], places: list[str], metric: str) -> None:
   axes.errorbar(
     [places.index(row["x"]) + 0.08 for row in paper],
     [row["paper"][0] for row in paper],
-    [row["paper"][1] for row in paper],
+    [row["paper"][1] or 0.0 for row in paper],
     fmt="s--", color=figures.ORANGE, capsize=3, label="paper ± deviation",
   )  # fmt: skip
   ours = [row for row in rows if "summary" in row]

@@ -66,11 +66,18 @@ def test_runs_that_one_row_lacks_are_left_out():
 
 
 def test_markdown_has_paper_and_ours_side_by_side():
-  text = tables.render(tables.compare(ROWS, REPORTS, "wa"), "Table 1", "emodb")
+  text = tables.render(
+    tables.compare(ROWS, REPORTS, "wa"), "Table 1", "emodb", "iemocap"
+  )
   lines = text.splitlines()
   assert lines[0] == "# Table 1, on emodb"
   b = next(line for line in lines if line.startswith("| row b"))
-  assert "70.0 ± 5.0" in b and "+3.0" in b and "5 × 2" in b
+  assert (
+    "paper on iemocap, WA %" in text
+    and "70.0 ± 5.0" in b
+    and "+3.0" in b
+    and "5 × 2" in b
+  )
   assert "not yet" in next(x for x in lines if x.startswith("| row d"))
   counts = {line.count("|") for line in lines if line.startswith("|")}
   assert counts == {11}

@@ -1,0 +1,89 @@
+"""Rows that several tables have: the thesis' cells, and baselines.
+
+A row is a dict: `name` (its folder), `label`, `config`, `paper` (mean and
+deviation in per cent; None where there is none), `against` (the row that it is
+tested against), `curve` and `x` (its place in the figure; None for a level
+line), and `baseline` where no network is trained: `majority`, or a feature set
+of functionals for a linear SVM on the config's labels and folds.
+"""
+
+from configs import dat
+
+# openSMILE's sets of functionals.
+SVMS = ("egemaps", "is10_functionals", "is13_functionals")
+
+
+def baselines(config, names=SVMS, prefix: str = "") -> list[dict]:
+  """The majority class, and linear SVMs.
+
+  Args:
+    config: whose corpus, labels and protocol are used.
+    names: feature sets of functionals.
+    prefix: of row names and labels, where a table has several targets.
+
+  Returns:
+    The rows.
+  """
+  common = {"config": config, "paper": None, "against": None}
+  common |= {"curve": None, "x": None}
+  space = f"{prefix}, " if prefix else ""
+  dash = f"{prefix}-" if prefix else ""
+  return [
+    {
+      "name": f"{dash}majority",
+      "label": f"{space}majority class",
+      "baseline": "majority",
+      **common,
+    },
+    *(
+      {
+        "name": f"{dash}svm-{name}",
+        "label": f"{space}linear SVM, {name}",
+        "baseline": name,
+        **common,
+      }
+      for name in names
+    ),
+  ]
+
+
+def dat_cells(title: str, features: str, corpus: str) -> dict:
+  """Every depth with every gamma, each against none at that depth.
+
+  Args:
+    title: of the table.
+    features: `mfcc` or `lms`.
+    corpus: `emodb` or `ravdess`.
+
+  Returns:
+    The table as `ser_jax.reproduce` reads it.
+  """
+  rows = [
+    dat_row(features, depth, adversary, corpus, f"depth {layers}")
+    for depth, layers in dat.DEPTHS.items()
+    for adversary in dat.GAMMAS
+  ]
+  return {
+    "title": title,
+    "paper_corpus": corpus,
+    "metric": "wa",
+    "rows": [*baselines(rows[0]["config"]), *rows],
+    "x": "gamma of the reversal",
+  }
+
+
+def dat_row(
+  features: str, encoder: str, adversary: str, corpus: str, curve: str
+) -> dict:
+  """One cell of the thesis' tables, against the one without the adversary."""
+  config = dat.get_config(f"{features},{encoder},{adversary},{corpus}")
+  gamma = dat.GAMMAS[adversary]
+  return {
+    "name": config.variant,
+    "label": f"{curve}, " + (f"gamma {gamma}" if gamma else "no adversary"),
+    "config": config,
+    "paper": dat.paper(corpus, features, encoder, adversary),
+    "against": f"{features}-{encoder}-plain" if gamma else None,
+    "curve": curve,
+    "x": str(gamma or "none"),
+  }
