@@ -10,7 +10,7 @@ from ser_jax import experiment
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
 
-pytest.importorskip("opensmile")
+pytestmark = pytest.mark.usefixtures("opensmile_installed")
 # Rows, and between them every kind of label, data source and program.
 STEPS = {
   "utt_base,valence,strict": {"backend": "pmap"},

@@ -1,5 +1,6 @@
 """Eight CPU devices, strict ranks, and where the real corpora are."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -46,6 +47,17 @@ def corpora() -> pathlib.Path:
   if not (folder / "emodb").is_dir():
     pytest.skip(f"no corpora at {folder}: set SER_JAX_CORPORA")
   return folder
+
+
+@pytest.fixture(scope="session")
+def opensmile_installed() -> None:
+  """Skips without openSMILE.
+
+  It is not imported to find out: `ser_jax.features.opensmile` must load it,
+  since TensorFlow may have been there first.
+  """
+  if importlib.util.find_spec("opensmile") is None:
+    pytest.skip("needs the extra opensmile")
 
 
 @pytest.fixture(scope="session")

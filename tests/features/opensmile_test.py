@@ -12,6 +12,7 @@ from ser_jax.features import audio, opensmile, spectral
 from ser_jax.features.sets import FEATURE_SETS
 
 RATE = 16000
+pytestmark = pytest.mark.usefixtures("opensmile_installed")
 
 
 def in_16_bits(samples):
@@ -56,13 +57,11 @@ def assert_close(samples):
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_numpy_is_opensmile_on_synthetic_signals(name):
-  pytest.importorskip("opensmile")
   assert_close(SIGNALS[name])
 
 
 @pytest.mark.parametrize("stem", ["03a01Fa", "08b03Tc", "16b10Wb"])
 def test_numpy_is_opensmile_on_real_speech(corpora, stem):
-  pytest.importorskip("opensmile")
   samples, rate = audio.load(corpora / "emodb" / f"{stem}.flac")
   assert rate == RATE
   assert_close(samples)
@@ -70,13 +69,11 @@ def test_numpy_is_opensmile_on_real_speech(corpora, stem):
 
 @pytest.mark.parametrize("samples", [400, 559, 560, 5000, 5039, 5040])
 def test_frame_counts_agree(samples):
-  pytest.importorskip("opensmile")
   found = opensmile.mfcc_e_d_a(noise(samples), RATE)
   assert len(found) == 1 + (samples - 400) // 160
 
 
 def test_set_differs_from_the_default_in_the_cepstra_alone():
-  pytest.importorskip("opensmile")
   samples = SIGNALS["glide"]
   ours = FEATURE_SETS["ds_lstm"].extract(samples, RATE)
   theirs = FEATURE_SETS["ds_lstm_opensmile"].extract(samples, RATE)
@@ -98,7 +95,6 @@ def test_set_differs_from_the_default_in_the_cepstra_alone():
   ],
 )
 def test_standard_sets_are_those_of_the_package(name, standard, level):
-  pytest.importorskip("opensmile")
   # The guarded library first: see test_tensorflow_may_be_there_first.
   (ours,) = FEATURE_SETS[name].extract(SIGNALS["noise"], RATE).values()
   import opensmile as package
@@ -111,7 +107,6 @@ def test_standard_sets_are_those_of_the_package(name, standard, level):
 
 def test_full_scale_does_not_wrap():
   """1.0 is one step more than 16 bits hold; wrapped, it would be silence."""
-  pytest.importorskip("opensmile")
   square = np.where(np.arange(RATE) % 160 < 80, 1.0, -1.0).astype(np.float32)
   level = FEATURE_SETS["egemaps"].extract(square, RATE)["functionals"][-1]
   assert level == pytest.approx(0.0, abs=0.01)  # dB of full scale
@@ -126,8 +121,6 @@ def test_without_opensmile_the_remedy_is_named(monkeypatch):
 
 def test_tensorflow_may_be_there_first():
   """Both export `rdft`; the wrong one aborts the process."""
-  pytest.importorskip("opensmile")
-  pytest.importorskip("tensorflow")
   program = (
     "import tensorflow, numpy as np\n"
     "from ser_jax.features import opensmile\n"
