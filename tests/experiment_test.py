@@ -117,61 +117,52 @@ def test_evaluation_repeats_the_predictions(shards, tmp_path):
       np.testing.assert_array_equal(values, found[name])
 
 
-@pytest.mark.parametrize(
-  ("runs", "source"),
-  [("vmap", "resident"), ("shard", "resident"), ("vmap", "stream")],
-)
-def test_runs_in_one_program_equal_runs_one_by_one(
-  shards, tmp_path, runs, source
-):
-  scores = []
-  for mode, feed in (("loop", "resident"), (runs, source)):
+def scores_of(workdir):
+  with np.load(workdir / "predictions.npz") as found:
+    return found["scores"]
+
+
+def test_runs_in_one_program_equal_runs_one_by_one(shards, tmp_path):
+  """One by one, stacked, spread over devices; resident and streamed."""
+  for runs, source in (
+    *(("loop", "resident"), ("vmap", "resident")),
+    *(("shard", "resident"), ("vmap", "stream")),
+  ):
     config = small(shards, "dual", epochs=2, seeds=(0, 1))
     config.protocol.folds = (0, 1)
-    config.parallel.runs = mode
+    config.parallel.runs = runs
     config.parallel.data = 1
-    config.data.source = feed
-    train(config, tmp_path / mode)
-    with np.load(tmp_path / mode / "predictions.npz") as found:
-      scores.append(found["scores"])
-  np.testing.assert_allclose(scores[0], scores[1], atol=2e-4)
+    config.data.source = source
+    train(config, tmp_path / f"{runs}-{source}")
+    np.testing.assert_allclose(
+      scores_of(tmp_path / f"{runs}-{source}"),
+      scores_of(tmp_path / "loop-resident"),
+      atol=2e-4,
+    )
 
 
-@pytest.mark.parametrize(("backend", "data"), [("jit", 2), ("pmap", 2)])
-def test_devices_do_not_change_the_result(shards, tmp_path, backend, data):
-  scores = []
-  for name, count in (("jit", 1), (backend, data)):
-    config = small(shards, "dual")
-    config.parallel.backend = name
-    config.parallel.data = count
-    train(config, tmp_path / f"{name}{count}")
-    with np.load(tmp_path / f"{name}{count}" / "predictions.npz") as found:
-      scores.append(found["scores"])
-  np.testing.assert_allclose(scores[0], scores[1], atol=2e-4)
-
-
-@pytest.mark.parametrize(("backend", "data"), [("jit", 2), ("pmap", 2)])
-def test_a_run_resumes_on_other_devices(shards, tmp_path, backend, data):
+def test_a_run_resumes_on_other_devices(shards, tmp_path):
   """Stopped on one device, finished on several: the same run."""
-  scores = []
-  for folder, moves in (("whole", False), ("moved", True)):
+  config = small(shards, "ds_lstm", epochs=2)
+  config.parallel.data = 1
+  train(config, tmp_path / "whole")
+  for backend in ("jit", "pmap"):
     config = small(shards, "ds_lstm", epochs=2)
     config.parallel.data = 1
-    if moves:
-      asked = []
+    asked = []
 
-      def stop(asked=asked):
-        asked.append(None)
-        return len(asked) == 3
+    def stop(asked=asked):
+      asked.append(None)
+      return len(asked) == 3
 
-      with pytest.raises(Stopped):
-        experiment.train(config, tmp_path / folder, should_stop=stop)
-      config.parallel.backend = backend
-      config.parallel.data = data
-    train(config, tmp_path / folder)
-    with np.load(tmp_path / folder / "predictions.npz") as found:
-      scores.append(found["scores"])
-  np.testing.assert_allclose(scores[0], scores[1], atol=2e-4)
+    with pytest.raises(Stopped):
+      experiment.train(config, tmp_path / backend, should_stop=stop)
+    config.parallel.backend = backend
+    config.parallel.data = 2
+    train(config, tmp_path / backend)
+    np.testing.assert_allclose(
+      scores_of(tmp_path / backend), scores_of(tmp_path / "whole"), atol=2e-4
+    )
 
 
 def command(shards, workdir, *more):
