@@ -141,7 +141,8 @@ def theirs(name: str, compiled: bool) -> dict:
   )
   loss, forward = model.loss, model.forward
   if compiled:
-    loss, forward = torch.compile(loss), torch.compile(forward)
+    static = functools.partial(torch.compile, dynamic=False)
+    loss, forward = static(loss), static(forward)
 
   def wait():
     if device == "cuda":
