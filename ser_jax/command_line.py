@@ -53,8 +53,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     TypeError,
     ValueError,
   ) as bad:
+    absent = isinstance(bad, (AttributeError, KeyError))
     print(
-      f"error: {_one_line(bad)} (--help lists the flags; the fields of "
+      f"error: {'the config has no field ' if absent else ''}"
+      f"{_one_line(bad)} (--help lists the flags; the fields of "
       "--config.FIELD are those of its config file)",
       file=sys.stderr,
     )
