@@ -128,6 +128,16 @@ def complementary(
   return jnp.sum(losses * weight), jnp.sum(weight)
 
 
+def accuracy(
+  logits: Float[Array, "batch classes"],
+  labels: Int[Array, "batch"],
+  weight: Float[Array, "batch"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """How many of a batch are right, and of how many."""
+  right = jnp.argmax(logits, axis=-1) == labels
+  return jnp.sum(right * weight), jnp.sum(weight)
+
+
 def mean(
   total: Float[Array, ""],
   count: Float[Array, ""],

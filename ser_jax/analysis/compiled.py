@@ -22,7 +22,6 @@ from ser_jax import workdir as workdirs
 from ser_jax.analysis import cost, hlo
 from ser_jax.analysis.roofline import Peaks, find_peaks, roofline
 from ser_jax.analysis.shapes import blank_shards
-from ser_jax.data import order
 from ser_jax.data.dataset import load_dataset
 from ser_jax.data.examples import Frames, Row, example_batch
 from ser_jax.tasks.task import Stage
@@ -90,23 +89,12 @@ def step_shapes(experiment: runs.Experiment) -> collections.Counter:
 
 def epoch_rows(experiment: runs.Experiment, epoch: int = 0) -> list[Row]:
   """Positions and weights of every step of an epoch of the first group."""
-  each = [
-    order.training_rows(
-      run.train,
-      seed=run.seed,
-      epoch=epoch,
-      steps=experiment.steps,
-      batch_size=experiment.config.batch_size,
-    )
-    for run in experiment.groups[0]
-  ]
-  return [
-    (
-      np.stack([index[step] for index, _ in each]),
-      np.stack([weight[step] for _, weight in each]),
-    )
-    for step in range(experiment.steps)
-  ]
+  return loop.epoch_rows(
+    experiment.groups[0],
+    epoch,
+    steps=experiment.steps,
+    batch_size=experiment.config.batch_size,
+  )
 
 
 def _stage(

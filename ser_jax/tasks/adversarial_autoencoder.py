@@ -319,10 +319,9 @@ def _classification(
     total, count = losses.cross_entropy(
       outputs["logits"], labels, weight, label_smoothing=label_smoothing
     )
-    correct = jnp.argmax(outputs["logits"], axis=-1) == labels
     totals = {
       "loss": (total, count),
-      "wa": (jnp.sum(correct * weight), count),
+      "wa": losses.accuracy(outputs["logits"], labels, weight),
     }
     return losses.mean(total, count, axis_name), (stats, totals)
 

@@ -84,10 +84,9 @@ def classify(
     ]
     total = sum(total for total, _ in heads) / len(heads)
     count = heads[0][1]
-    correct = jnp.argmax(outputs["logits"], axis=-1) == labels
     totals = {
       "loss": (total, count),
-      "wa": (jnp.sum(correct * batch.weight), count),
+      "wa": losses.accuracy(outputs["logits"], labels, batch.weight),
     }
     stats = changed.get("batch_stats", {})
     return losses.mean(total, count, axis_name), (stats, totals)

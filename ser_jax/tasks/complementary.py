@@ -214,10 +214,9 @@ def _loss(
     total, count = losses.cross_entropy(
       logits, labels, batch.weight, label_smoothing=label_smoothing
     )
-    correct = jnp.argmax(logits, axis=-1) == labels
     totals = {
       "loss": (total, count),
-      "wa": (jnp.sum(correct * batch.weight), count),
+      "wa": losses.accuracy(logits, labels, batch.weight),
     }
     total *= 1.0 - weight
     if "embedding_raw" in outputs and "embedding_features" in outputs:

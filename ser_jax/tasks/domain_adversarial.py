@@ -115,9 +115,9 @@ def domain_adversarial(
     sign = -strength if legacy_thesis_loss else 1.0
     totals = {
       "loss": (of_emotion, count),
-      "wa": _right(emotion, labels[0], batch.weight, count),
+      "wa": losses.accuracy(emotion, labels[0], batch.weight),
       "speaker_loss": (of_speaker, count),
-      "speaker_accuracy": _right(speaker, labels[1], batch.weight, count),
+      "speaker_accuracy": losses.accuracy(speaker, labels[1], batch.weight),
       "reversal": (strength * count, count),
     }
     loss = losses.mean(of_emotion + sign * of_speaker, count, axis_name)
@@ -126,13 +126,3 @@ def domain_adversarial(
   return Task(
     plain.init, (Phase("adversarial", None, loss_fn, tx),), plain.predict
   )
-
-
-def _right(
-  logits: Float[Array, "batch classes"],
-  labels: Array,
-  weight: Float[Array, "batch"],
-  count: Float[Array, ""],
-) -> tuple[Array, Array]:
-  """How many are right, and of how many."""
-  return jnp.sum((jnp.argmax(logits, axis=-1) == labels) * weight), count

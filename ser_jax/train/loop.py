@@ -232,26 +232,28 @@ def predict(
   return [s[: len(part)] for s, part in zip(scores, parts, strict=True)]
 
 
+def epoch_rows(
+  runs: Sequence[Run], epoch: int, *, steps: int, batch_size: int
+) -> list[Row]:
+  """Positions and weights, runs first, of every step of an epoch."""
+  each = [
+    order.training_rows(
+      run.train, seed=run.seed, epoch=epoch, steps=steps, batch_size=batch_size
+    )
+    for run in runs
+  ]
+  index = np.stack([index for index, _ in each], axis=1)
+  weight = np.stack([weight for _, weight in each], axis=1)
+  return list(zip(index, weight, strict=True))
+
+
 def _rows(
   runs: Sequence[Run], settings: Settings, size: int, epoch: int, row: int
 ) -> Iterator[Row]:
   """Positions and weights of every step left, from a row of an epoch on."""
   for number in range(epoch, settings.epochs):
-    rows = [
-      order.training_rows(
-        run.train,
-        seed=run.seed,
-        epoch=number,
-        steps=settings.steps,
-        batch_size=size,
-      )
-      for run in runs
-    ]
-    for step in range(row if number == epoch else 0, settings.steps):
-      yield (
-        np.stack([index[step] for index, _ in rows]),
-        np.stack([weight[step] for _, weight in rows]),
-      )
+    rows = epoch_rows(runs, number, steps=settings.steps, batch_size=size)
+    yield from rows[row if number == epoch else 0 :]
 
 
 def _train_epoch(t: _Training, items: Iterator, bar: tqdm) -> None:
