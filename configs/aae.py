@@ -7,8 +7,10 @@
 Words: a row (utt_base, utt_aae_vanilla, utt_aae, fr_base, fr_aae), an attribute
 (activation, valence, dominance) or emotion, a binning of its ratings (strict,
 middle, round, circumplex; see ser_jax/data/labels.py), an ablation
-(no_regularization: no discriminators), a corpus. Features are openSMILE's: pip
-install 'ser_jax[opensmile]'.
+(no_regularization: no discriminators), usual_folds (the corpus' usual protocol
+instead of the paper's, where one speaker of a pair validates, the other tests,
+and then they swap), a corpus. Features are openSMILE's: pip install
+'ser_jax[opensmile]'.
 
 Fewer labels: --config.data.labelled_fraction=0.1; the others join every phase
 but classification.
@@ -52,6 +54,7 @@ def get_config(words: str = "utt_aae"):
       "target": (*ATTRIBUTES, "emotion"),
       "binning": ("strict", "middle", "round", "circumplex"),
       "ablation": ("no_regularization",),
+      "protocol": ("usual_folds",),
       "corpus": tuple(CLASSES),
     },
   )
@@ -60,8 +63,11 @@ def get_config(words: str = "utt_aae"):
   usual = "middle" if corpus in RATED else "circumplex"
   config = common.get_config()
   common.use_corpus(config, corpus)
+  if not given["protocol"] and corpus != "crema_d":  # not told in pairs
+    config.protocol.name = "leave_one_pair_out"
   config.system = "aae"
   parts = [row, target, given["binning"], given["ablation"]]
+  parts.append(given["protocol"])
   config.variant = "-".join(part for part in parts if part)
   config.data.target = target
   config.data.binning = given["binning"] or usual

@@ -27,6 +27,7 @@ WORDS = [
   *(f"utt_aae,activation,{corpus}" for corpus in aae.CLASSES),
   *(f"fr_base,emotion,{corpus}" for corpus in aae.CLASSES),
   "utt_aae,no_regularization",
+  "utt_aae,usual_folds",
 ]
 
 

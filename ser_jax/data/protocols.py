@@ -5,6 +5,7 @@ there to reproduce papers and calls itself speaker-dependent.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,21 +101,30 @@ def leave_one_session_out(table, keep, config) -> Protocol:
   )
 
 
+def speaker_pairs(table, keep) -> tuple[tuple[str, str], ...]:
+  """The pairs that a corpus is recorded in, or that its speakers are told in.
+
+  Raises:
+    UserError: speakers that are not in pairs.
+  """
+  if table.corpus in SPEAKER_PAIRS:
+    return SPEAKER_PAIRS[table.corpus]
+  speakers = sorted(set(table.speakers[keep]))
+  if len(speakers) < 6 or len(speakers) % 2:
+    raise UserError(
+      f"protocol: pairs need an even number of at least 6 speakers, the shards "
+      f"have {len(speakers)} ({', '.join(speakers)}): build the whole corpus, "
+      "or choose another protocol."
+    )
+  return tuple(zip(speakers[::2], speakers[1::2], strict=True))
+
+
 def leave_two_speakers_out(table, keep, config) -> Protocol:
   """Pairs of speakers in a ring: pair k validates, pair k + 1 tests.
 
   For Emo-DB and RAVDESS these are the folds of the thesis' snippets 7 and 8.
   """
-  speakers = sorted(set(table.speakers[keep]))
-  pairs = SPEAKER_PAIRS.get(table.corpus)
-  if pairs is None:
-    if len(speakers) < 6 or len(speakers) % 2:
-      raise UserError(
-        f"protocol: leave_two_speakers_out needs an even number of at least 6 "
-        f"speakers, the shards have {len(speakers)} "
-        f"({', '.join(speakers)}): build the whole corpus."
-      )
-    pairs = tuple(zip(speakers[::2], speakers[1::2], strict=True))
+  pairs = speaker_pairs(table, keep)
   folds = tuple(
     _fold(
       f"fold{number}",
@@ -133,6 +143,29 @@ def leave_two_speakers_out(table, keep, config) -> Protocol:
     folds,
     True,
     ("Two speakers validate, two others test, the rest train.",),
+  )
+
+
+def leave_one_pair_out(table, keep, config) -> Protocol:
+  """One speaker of a pair validates, the other tests; then they swap.
+
+  The pairs of IEMOCAP are its sessions (Parthasarathy et al. 2019, section 5).
+  """
+  pairs = speaker_pairs(table, keep)
+  folds = tuple(
+    _fold(f"test-{test}", keep, table.speakers, {validation}, {test},
+          train=set(itertools.chain(*pairs)) - {validation, test})
+    for pair in pairs
+    for validation, test in (pair, reversed(pair))
+  )  # fmt: skip
+  return Protocol(
+    "leave_one_pair_out",
+    folds,
+    True,
+    (
+      "Of each pair of speakers one validates and the other tests, then they "
+      "swap; all other pairs train.",
+    ),
   )
 
 
@@ -229,6 +262,7 @@ def fixed(table, keep, config) -> Protocol:
 PROTOCOLS = {
   "leave_one_session_out": leave_one_session_out,
   "leave_two_speakers_out": leave_two_speakers_out,
+  "leave_one_pair_out": leave_one_pair_out,
   "speaker_folds": speaker_folds,
   "random": random_folds,
   "fixed": fixed,

@@ -16,7 +16,12 @@ def folds_of(shards, name, **changes):
 
 @pytest.mark.parametrize(
   "name",
-  ["leave_one_session_out", "leave_two_speakers_out", "speaker_folds"],
+  [
+    "leave_one_session_out",
+    "leave_two_speakers_out",
+    "leave_one_pair_out",
+    "speaker_folds",
+  ],
 )
 def test_speakers_are_disjoint_and_all_are_tested_once(name):
   shards = fakes.FakeShards()
@@ -57,6 +62,18 @@ def test_emodb_folds_are_the_thesis_lists():
     ({"15", "09", "11", "16", "12", "13"}, {"03", "08"}, {"10", "14"}),
     ({"11", "16", "12", "13", "03", "08"}, {"10", "14"}, {"15", "09"}),
   ]
+
+
+def test_a_pair_validates_and_tests_and_swaps():
+  speakers = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+  shards = fakes.FakeShards(corpus="emodb", speakers=speakers)
+  who = shards.table.speakers
+  folds = folds_of(shards, "leave_one_pair_out").folds
+  sides = [(*set(who[fold.validation]), *set(who[fold.test])) for fold in folds]
+  assert sides[:4] == [("15", "09"), ("09", "15"), ("11", "16"), ("16", "11")]
+  assert [fold.name for fold in folds[:2]] == ["test-09", "test-15"]
+  for fold, pair in zip(folds, sides, strict=True):
+    assert set(who[fold.train]) == set(speakers) - set(pair)
 
 
 def test_ravdess_folds_are_the_thesis_rule():
@@ -101,6 +118,7 @@ def test_fixed_takes_the_listed_speakers():
   [
     ("leave_one_out", {}, "protocol.name='leave_one_out' is unknown"),
     ("leave_one_session_out", {"folds": ("s9",)}, "s0, s1, s2"),
+    ("leave_one_pair_out", {"folds": ("s0",)}, "test-b, test-a"),
     ("speaker_folds", {"count": 7}, "at most one a speaker"),
     ("fixed", {"train": ("a",), "test": ("a",)}, "both train and test"),
     ("fixed", {"train": ("a",), "test": ("b",)}, "validation is empty"),
