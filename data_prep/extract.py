@@ -29,9 +29,10 @@ import numpy as np
 from jaxtyping import Shaped
 from tqdm import tqdm
 
+from data_prep import excerpt
 from data_prep.utterance import Utterance
 from ser_jax.errors import UserError
-from ser_jax.features import audio, sets
+from ser_jax.features import sets
 from ser_jax.features.sets import FEATURE_SETS, FeatureSet
 
 CHUNK = 8
@@ -68,7 +69,7 @@ class Recording:
   Attributes:
     utterance: whose recording it is.
     digest: SHA-256 of the file.
-    samples: of one channel.
+    samples: of one channel, of the utterance.
     rate: in Hz.
   """
 
@@ -79,7 +80,7 @@ class Recording:
 
   @property
   def seconds(self) -> float:
-    """Duration of the raw recording."""
+    """Duration of the raw utterance."""
     return self.samples / self.rate
 
 
@@ -144,11 +145,10 @@ def probe(utterances: Sequence[Utterance], skipped: Skipped) -> list[Recording]:
   """
   import soundfile
 
-  recordings = []
+  recordings, digest_of = [], functools.cache(_digest)
   for utterance in tqdm(utterances, "checking", unit="file", disable=None):
     try:
-      with utterance.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+      digest = digest_of(utterance.path)
       header = soundfile.info(utterance.path)
     except (OSError, soundfile.LibsndfileError) as error:
       skipped.add(
@@ -157,10 +157,16 @@ def probe(utterances: Sequence[Utterance], skipped: Skipped) -> list[Recording]:
         "again from the corpus.",
       )
       continue
-    recordings.append(
-      Recording(utterance, digest, header.frames, header.samplerate)
-    )
+    samples, rate = header.frames, header.samplerate
+    if utterance.seconds is not None:
+      samples = round(utterance.seconds * rate)
+    recordings.append(Recording(utterance, digest, samples, rate))
   return recordings
+
+
+def _digest(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def padded_length(
@@ -221,16 +227,18 @@ def load_cached(path: pathlib.Path) -> Features | None:
 
 
 def extract(
-  feature_set: FeatureSet, path: pathlib.Path, pad_to: int | None
+  feature_set: FeatureSet, utterance: Utterance, pad_to: int | None
 ) -> Features:
-  """Features of one file, checked against what the set promises.
+  """Features of one utterance, checked against what the set promises.
 
   Raises:
     UserError: audio that the set cannot use.
     ValueError: the set broke its promise.
   """
-  samples, rate = audio.load(path)
+  samples, rate, before = excerpt.load(utterance, feature_set.context)
   features = feature_set.extract(samples, rate, pad_to=pad_to)
+  features = excerpt.align(features, feature_set, utterance, before)
+  path = utterance.path
   if set(features) != set(feature_set.inputs):
     raise ValueError(
       f"{feature_set.name} made {sorted(features)} of {path}, but promises "
@@ -308,7 +316,7 @@ def _extract_chunk(
       continue
     path = recording.utterance.path
     try:
-      features = extract(FEATURE_SETS[name], path, pad_to)
+      features = extract(FEATURE_SETS[name], recording.utterance, pad_to)
     except UserError as error:
       reason = str(error)
       outcomes.append(

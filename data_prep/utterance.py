@@ -40,6 +40,8 @@ class Utterance:
     emotion: one of `EMOTIONS`.
     attributes: the raters' mean of each of `ATTRIBUTES`, or nothing.
     contour: arousal and valence every `CONTOUR_SECONDS`, where annotated.
+    start: where in the file it begins, in seconds.
+    seconds: how long it lasts; None for the rest of the file.
   """
 
   id: str
@@ -50,6 +52,8 @@ class Utterance:
   emotion: str
   attributes: dict[str, float] = dataclasses.field(default_factory=dict)
   contour: Float[np.ndarray, "frames 2"] | None = None
+  start: float = 0.0
+  seconds: float | None = None
 
   def __post_init__(self):
     """Keeps readers to the vocabulary.

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import extract
+from data_prep import excerpt, extract
 from data_prep.extract import Recording
 from data_prep.utterance import ATTRIBUTES, Utterance
 from ser_jax.errors import UserError
@@ -139,6 +139,7 @@ def _identity(
           *row,
           *(utterance.attributes.get(name) for name in ATTRIBUTES),
           None if contour is None else _contour(contour).tobytes().hex(),
+          *((utterance.start, utterance.seconds) if utterance.seconds else ()),
         ]
       )
     )
@@ -229,9 +230,10 @@ def _extract(
     "pad_to": pad_to,
     "versions": extract.versions(),
   }
-  jobs = [
-    (r, extract.cache_path(cache, r.digest, determinants)) for r in recordings
-  ]
+  jobs = []
+  for r in recordings:
+    of = determinants | excerpt.key(r.utterance, feature_set)
+    jobs.append((r, extract.cache_path(cache, r.digest, of)))
   throughput = extract.extract_all(
     feature_set.name, jobs, pad_to, workers, skipped
   )
@@ -322,9 +324,6 @@ def _write(
   for name, spec in feature_set.inputs.items():
     shape = (spec.dim,) if spec.frame_rate is None else (None, spec.dim)
     fields[name] = array(*shape, dtype=spec.dtype)
-  contoured = any(r.utterance.contour is not None for r, _ in jobs)
-  if contoured:
-    fields["contour"] = array(None, 2)
 
   def examples():
     # Keys keep the order of the table, and are spread over the 128 bits by
@@ -333,7 +332,7 @@ def _write(
     for number, (recording, path) in enumerate(
       tqdm(jobs, "writing", unit="utt", disable=None)
     ):
-      yield number * stride, _example(recording.utterance, path, contoured)
+      yield number * stride, _example(recording.utterance, path)
 
   class Builder(tfds.core.GeneratorBasedBuilder):
     """One split of utterances; the metadata says of what."""
@@ -366,16 +365,11 @@ def _write(
   return pathlib.Path(builder.data_dir)
 
 
-def _example(utterance: Utterance, path: pathlib.Path, contoured: bool) -> dict:
+def _example(utterance: Utterance, path: pathlib.Path) -> dict:
   example = {name: getattr(utterance, name) for name in WORDS}
   example["attributes"] = np.array(
     [utterance.attributes.get(name, np.nan) for name in ATTRIBUTES], np.float32
   )
-  if contoured:
-    contour = utterance.contour
-    example["contour"] = _contour(
-      np.zeros((0, 2)) if contour is None else contour
-    )
   return example | _cached(path)
 
 

@@ -61,14 +61,21 @@ MAY_IMPORT = {
   "data_prep": set(),
   "data_prep.utterance": {"ser_jax.errors"},
   "data_prep.corpora": {"ser_jax.errors", "data_prep.utterance"},
+  "data_prep.excerpt": {
+    "ser_jax.errors",
+    "ser_jax.features",
+    "data_prep.utterance",
+  },
   "data_prep.extract": {
     "ser_jax.errors",
     "ser_jax.features",
+    "data_prep.excerpt",
     "data_prep.utterance",
   },
   "data_prep.write_shards": {
     "ser_jax.errors",
     "ser_jax.features",
+    "data_prep.excerpt",
     "data_prep.extract",
     "data_prep.utterance",
   },

@@ -110,8 +110,7 @@ class Shards:
       index: its position in the table.
 
     Returns:
-      Every input, `[time, dim]` or `[dim]`, and `contour` `[frames, 2]` where
-      the utterance has one.
+      Every input, `[time, dim]` or `[dim]`.
 
     Raises:
       IndexError: no such utterance.
@@ -136,7 +135,7 @@ class Shards:
         f"record {position} is {name}, metadata.json expects "
         f"{self.table.ids[index]}",
       )
-    values = {
+    return {
       name: _array(
         fields[name],
         None if spec["frame_rate"] is None else spec["dim"],
@@ -144,9 +143,6 @@ class Shards:
       )
       for name, spec in self.metadata["inputs"].items()
     }
-    if fields.get("contour"):
-      values["contour"] = _array(fields["contour"], 2)
-    return values
 
   def _reader(self, number: int):
     if self._readers[number] is None:

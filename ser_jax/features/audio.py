@@ -15,14 +15,18 @@ Samples = Float[np.ndarray, "samples"]
 LOUDEST = 2.0
 
 
-def load(path: str | os.PathLike) -> tuple[Samples, int]:
-  """Reads a WAV or FLAC file.
+def load(
+  path: str | os.PathLike, *, start: float = 0.0, seconds: float | None = None
+) -> tuple[Samples, int]:
+  """Reads a WAV or FLAC file, or part of it.
 
   Several channels are accepted only where they are identical (as in five files
   of RAVDESS).
 
   Args:
     path: the file.
+    start: where to begin, in seconds.
+    seconds: how much to read, where the file has as much; None for the rest.
 
   Returns:
     Samples in [-1, 1] and the rate in Hz.
@@ -35,8 +39,13 @@ def load(path: str | os.PathLike) -> tuple[Samples, int]:
 
   try:
     with soundfile.SoundFile(path) as file:
-      expected, rate = file.frames, file.samplerate
-      samples = file.read(dtype="float32", always_2d=True)
+      rate = file.samplerate
+      first = min(round(start * rate), file.frames)
+      expected = file.frames - first
+      if seconds is not None:
+        expected = min(expected, round(seconds * rate))
+      file.seek(first)
+      samples = file.read(expected, dtype="float32", always_2d=True)
   except (soundfile.LibsndfileError, OSError) as error:
     raise UserError(
       f"{path} cannot be read as audio ({error}): copy the file again from the "

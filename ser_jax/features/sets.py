@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from ser_jax.features import audio, kaldi_pitch, opensmile, spectral, waveform
+from ser_jax.features import (
+  audio,
+  kaldi_pitch,
+  opensmile,
+  prosody,
+  spectral,
+  waveform,
+)
 
 Samples = Float[np.ndarray, "samples"]
 Features = dict[str, Shaped[np.ndarray, "..."]]
@@ -24,11 +31,15 @@ class InputSpec:
     dim: features a frame, or in all.
     frame_rate: frames a second; None for functionals, one vector an utterance.
     dtype: as kept in shards; 16-bit samples are float32 in [-1, 1) to models.
+    names: of the features, where they are targets.
+    annotated: a corpus' labels in time, not computed from audio.
   """
 
   dim: int
   frame_rate: float | None
   dtype: str = "float32"
+  names: tuple[str, ...] = ()
+  annotated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +50,13 @@ class FeatureSet:
     name: as in `config.data.features`.
     rate: the rate in Hz that the recipe works at.
     least: samples at that rate that one frame needs.
-    inputs: what it makes.
+    inputs: what its shards hold.
     recipe: all that determines the result, as plain data; `pad_to` may be
       "longest_raw": of a corpus' recordings, in samples at `rate`.
     compute: mono samples at `rate` to arrays.
     prepare: mono samples at `rate` to those that are padded and computed from.
+    context: seconds on either side of a frame that it is computed from; read
+      where an utterance is part of a longer recording.
   """
 
   name: str
@@ -53,11 +66,17 @@ class FeatureSet:
   recipe: Mapping[str, object]
   compute: Callable[[Samples], Features]
   prepare: Callable[[Samples], Samples] | None = None
+  context: float = 0.0
+
+  @property
+  def computed(self) -> dict[str, InputSpec]:
+    """The inputs that are made of audio."""
+    return {n: spec for n, spec in self.inputs.items() if not spec.annotated}
 
   def extract(
     self, samples: Samples, rate: int, *, pad_to: int | None = None
   ) -> Features:
-    """Computes every input of the set.
+    """Computes every input of the set that audio alone determines.
 
     Args:
       samples: mono, in [-1, 1].
@@ -244,20 +263,63 @@ def _opensmile(
   )
 
 
+# Frames of 40 ms, as ratings in time have them; six seconds of them.
+RATE, FRAME, FRAMES = 16000, 640, 150
+
+
 def _waveform_6s() -> FeatureSet:
-  """Six seconds of samples, in frames of 40 ms."""
-  rate, size, most = 16000, 640, 150
+  """Six seconds of samples."""
 
   def compute(samples: Samples) -> Features:
-    return {"waveform": waveform.frames(samples, size=size, most=most)}
+    return {"waveform": waveform.frames(samples, size=FRAME, most=FRAMES)}
 
   return FeatureSet(
     name="waveform_6s",
-    rate=rate,
-    least=size,
-    inputs={"waveform": InputSpec(size, rate / size, "int16")},
-    recipe={"rate": rate, "waveform": {"frame": size, "frames": most}},
+    rate=RATE,
+    least=FRAME,
+    inputs={"waveform": InputSpec(FRAME, RATE / FRAME, "int16")},
+    recipe={"rate": RATE, "waveform": {"frame": FRAME, "frames": FRAMES}},
     compute=compute,
+  )
+
+
+def _prosody() -> FeatureSet:
+  """Loudness and pitch of the same frames, to be predicted."""
+
+  def compute(samples: Samples) -> Features:
+    found = prosody.contours(samples, RATE, size=FRAME, most=FRAMES)
+    return {"contours": found}
+
+  names = prosody.NAMES
+  return FeatureSet(
+    name="prosody",
+    rate=RATE,
+    least=FRAME,
+    inputs={"contours": InputSpec(len(names), RATE / FRAME, names=names)},
+    recipe={
+      "rate": RATE,
+      "frame": FRAME,
+      "frames": FRAMES,
+      "loudness": "dB of the recording's level",
+      "quietest": prosody.QUIETEST,
+      "f0": "Kaldi's path across all frames, semitones over the reference",
+      "reference": prosody.REFERENCE,
+    },
+    compute=compute,
+  )
+
+
+def _annotated() -> FeatureSet:
+  """The corpus' own arousal and valence of the same frames."""
+  names = ("arousal", "valence")
+  spec = InputSpec(len(names), RATE / FRAME, names=names, annotated=True)
+  return FeatureSet(
+    name="annotated",
+    rate=RATE,
+    least=FRAME,
+    inputs={"contours": spec},
+    recipe={"rate": RATE, "contours": list(names)},
+    compute=lambda samples: {},
   )
 
 
@@ -296,5 +358,7 @@ FEATURE_SETS = {
     _EGEMAPS,
     _waveform_6s(),
     _union("dcaen", _waveform_6s(), _EGEMAPS),
+    _union("adieu", _waveform_6s(), _annotated()),
+    _union("adieu_prosody", _waveform_6s(), _prosody()),
   )
 }

@@ -32,8 +32,8 @@ def noise(samples):
 
 
 def assert_kept(feature_set, features):
-  assert set(features) == set(feature_set.inputs)
-  for name, spec in feature_set.inputs.items():
+  assert set(features) == set(feature_set.computed)
+  for name, spec in feature_set.computed.items():
     values = features[name]
     axes = 1 if spec.frame_rate is None else 2
     assert values.dtype == spec.dtype and values.ndim == axes
@@ -55,7 +55,7 @@ def test_frame_rates_are_true(name):
   short, long = (
     feature_set.extract(noise(seconds * rate), rate) for seconds in (2, 6)
   )
-  for input_name, spec in feature_set.inputs.items():
+  for input_name, spec in feature_set.computed.items():
     if spec.frame_rate is not None:
       more = len(long[input_name]) - len(short[input_name])
       assert abs(more - 4 * spec.frame_rate) <= 1
