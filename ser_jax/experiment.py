@@ -4,6 +4,7 @@ An experiment is a config; its runs are folds x seeds; a group of runs is
 trained by one program. Whatever is finished is on disk and is not done again.
 """
 
+import contextlib
 import difflib
 import functools
 import itertools
@@ -32,7 +33,7 @@ from ser_jax.errors import UserError
 from ser_jax.evaluation import report
 from ser_jax.models.table import MODELS
 from ser_jax.tasks.table import TASKS
-from ser_jax.train import loop
+from ser_jax.train import loop, processes
 from ser_jax.train.compile import make_layout
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.state import init_state
@@ -58,13 +59,14 @@ def train(
     Stopped: `should_stop` said so; the same call resumes.
   """
   check(config)
-  with workdirs.claim(workdir, config.to_dict()):
-    ensure_shards(config)
+  with _claim(workdir, config):
+    processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
     log = workdirs.MetricsLog(workdir)
     engines = runs.make_engines(experiment)
+    should_stop = processes.agreed(should_stop)
     for number, group in enumerate(experiment.groups):
-      if not all(runs.predictions_file(workdir, run).exists() for run in group):
+      if not processes.on_primary(functools.partial(_done, workdir, group)):
         LOG.info(
           "group %d of %d: %s",
           number + 1,
@@ -72,7 +74,7 @@ def train(
           ", ".join(run.name for run in group),
         )
         runs.train_group(experiment, engines, group, log, should_stop)
-    return finish(experiment)
+    return processes.on_primary(lambda: finish(experiment))
 
 
 def evaluate(config, workdir: pathlib.Path) -> dict:
@@ -89,14 +91,28 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
     UserError: a run has no checkpoint.
   """
   check(config)
-  with workdirs.claim(workdir, config.to_dict()):
-    ensure_shards(config)
+  with _claim(workdir, config):
+    processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
     engines = runs.make_engines(experiment)
     for group in experiment.groups:
       weights = runs.restore_group(experiment, engines, group)
       runs.save_predictions(experiment, engines[-1], group, *weights)
-    return finish(experiment)
+    return processes.on_primary(lambda: finish(experiment))
+
+
+def _claim(workdir: pathlib.Path, config):
+  """Makes a workdir ours, on process 0 for all of them."""
+  lock = []
+  processes.on_primary(
+    lambda: lock.append(workdirs.claim(workdir, config.to_dict()))
+  )
+  return lock[0] if lock else contextlib.nullcontext()
+
+
+def _done(workdir: pathlib.Path, group: runs.Group) -> bool:
+  """Whether every run of a group has its predictions."""
+  return all(runs.predictions_file(workdir, run).exists() for run in group)
 
 
 def check(config) -> None:
@@ -251,8 +267,7 @@ def assemble(
     source=make_source(
       config.data.source,
       held,
-      process=jax.process_index(),
-      processes=jax.process_count(),
+      layout.share,
     ),
     layout=layout,
     stages=stages,

@@ -44,10 +44,11 @@ def run(argv) -> int:
 
   from ser_jax import experiment
   from ser_jax.analysis import modes as analysis
+  from ser_jax.train import processes
   from ser_jax.train.loop import Stopped
 
   if _DISTRIBUTED.value:
-    jax.distributed.initialize()
+    processes.join()
   if _PROFILER_PORT.value:
     jax.profiler.start_server(_PROFILER_PORT.value)
   config = _CONFIG.value
@@ -67,7 +68,7 @@ def run(argv) -> int:
         report = experiment.train(config, workdir, should_stop=should_stop)
   except Stopped:
     return command_line.stopped(seen)
-  print(report["text"])
+  processes.only_primary(print)(report["text"])
   return 0
 
 

@@ -22,7 +22,7 @@ from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
 from ser_jax.evaluation import metrics
 from ser_jax.tasks.task import Stage, Task
-from ser_jax.train import loop
+from ser_jax.train import loop, processes
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.compile import Layout, Program
 from ser_jax.train.state import TrainState, init_state
@@ -156,9 +156,11 @@ def train_group(
     )
     hooks = loop.Hooks(
       score=functools.partial(_score, experiment.dataset),
-      log=log.append,
-      rewind=functools.partial(
-        log.rewind, {(r.fold, r.seed) for r in group}, stage.name
+      log=processes.only_primary(log.append),
+      rewind=processes.only_primary(
+        functools.partial(
+          log.rewind, {(r.fold, r.seed) for r in group}, stage.name
+        )
       ),
       should_stop=should_stop,
     )
@@ -227,7 +229,7 @@ def save_predictions(
   for stem, weights in (("predictions_last", last), ("predictions", best)):
     scores = loop.predict(engine, weights, stats, parts)
     for run, found in zip(group, scores, strict=True):
-      workdirs.write_arrays(
+      processes.only_primary(workdirs.write_arrays)(
         predictions_file(experiment.workdir, run).with_name(f"{stem}.npz"),
         {
           "utterance": table.ids[run.test],

@@ -25,7 +25,7 @@ from ser_jax.analysis.shapes import blank_shards
 from ser_jax.data.dataset import load_dataset
 from ser_jax.data.examples import Frames, Row, example_batch
 from ser_jax.tasks.task import Stage
-from ser_jax.train import loop
+from ser_jax.train import loop, processes
 from ser_jax.train.state import TrainState, init_state
 
 LOG = logging.getLogger(__name__)
@@ -51,8 +51,10 @@ def analyze(config, workdir: pathlib.Path) -> dict:
   examples = dataset.examples
   held = dataclasses.replace(examples, keep=examples.keep[:_HELD])
   experiment = experiments.assemble(config, workdir, dataset, held)
-  devices = experiment.layout.mesh.devices.ravel()
-  peaks = find_peaks(config.analysis.peaks, devices[0], len(devices))
+  layout = experiment.layout
+  peaks = find_peaks(
+    config.analysis.peaks, layout.mesh.local_devices[0], layout.mesh.size
+  )
   shapes = step_shapes(experiment)
   frames = shapes.most_common(1)[0][0]
   stages = {}
@@ -204,7 +206,7 @@ def _program(
   end = time.perf_counter()
   LOG.info("compiled %s in %.1f s", name, end - start)
   text = compiled.as_text()
-  if experiment.config.analysis.save_hlo:
+  if experiment.config.analysis.save_hlo and processes.primary():
     folder = experiment.workdir / "hlo"
     folder.mkdir(parents=True, exist_ok=True)
     workdirs.write_atomic(folder / f"{name}.stablehlo.mlir", lowered.as_text())

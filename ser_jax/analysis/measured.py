@@ -43,8 +43,10 @@ def profile(config, workdir: pathlib.Path) -> dict:
   trace.check(config.profile)
   experiments.ensure_shards(config)
   experiment = experiments.make_experiment(config, workdir)
-  devices = experiment.layout.mesh.devices.ravel()
-  peaks = find_peaks(config.analysis.peaks, devices[0], len(devices))
+  layout = experiment.layout
+  peaks = find_peaks(
+    config.analysis.peaks, layout.mesh.local_devices[0], layout.mesh.size
+  )
   stages = {
     stage.name: _stage(experiment, stage, engine, peaks)
     for stage, engine in zip(
@@ -132,7 +134,7 @@ def _stage(
   steps.take(items, len(warm))
   timed = steps.take(items, settings.steps)
   steps.settle()
-  folder = experiment.workdir / "trace" / stage.name
+  folder = trace.own_folder(experiment.workdir / "trace" / stage.name)
   with trace.trace(folder):
     start = time.perf_counter()
     steps.take(items, settings.steps)
@@ -229,5 +231,5 @@ def _holds(name: str, loops: set[str]) -> bool:
 
 def _memory(engine: loop.Engine) -> int | None:
   """Bytes that a device had in use at most; None where it does not say."""
-  stats = engine.layout.mesh.devices.ravel()[0].memory_stats()
+  stats = engine.layout.mesh.local_devices[0].memory_stats()
   return stats["peak_bytes_in_use"] if stats else None

@@ -7,6 +7,7 @@ from ser_jax import workdir as workdirs
 from ser_jax.analysis import compiled, markdown, measured
 from ser_jax.analysis.trace import tracing
 from ser_jax.errors import UserError
+from ser_jax.train import processes
 
 __all__ = ["analyze", "profile", "tracing"]
 
@@ -66,5 +67,6 @@ def _make(workdir: pathlib.Path) -> None:
 
 
 def _write(workdir: pathlib.Path, stem: str, found: dict, text: str) -> None:
-  workdirs.write_atomic(workdir / f"{stem}.json", json.dumps(found, indent=2))
-  workdirs.write_atomic(workdir / f"{stem}.md", text)
+  write = processes.only_primary(workdirs.write_atomic)
+  write(workdir / f"{stem}.json", json.dumps(found, indent=2))
+  write(workdir / f"{stem}.md", text)

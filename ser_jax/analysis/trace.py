@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 
 from ser_jax.errors import UserError
+from ser_jax.train import processes
 
 LOG = logging.getLogger(__name__)
 # The profiler writes no more events than this to the JSON file.
@@ -73,7 +74,7 @@ def tracing(
     yield should_stop
     return
   check(config.profile)
-  first, folder = config.profile.skip, workdir / "trace"
+  first, folder = config.profile.skip, own_folder(workdir / "trace")
   done, stack = 0, contextlib.ExitStack()
 
   def asked() -> bool:
@@ -97,6 +98,13 @@ def tracing(
       done,
       first,
     )
+
+
+def own_folder(folder: pathlib.Path) -> pathlib.Path:
+  """Where this process traces to: its devices are not those of the others."""
+  if processes.primary():
+    return folder
+  return folder.with_name(f"{folder.name}-process{jax.process_index()}")
 
 
 @contextlib.contextmanager

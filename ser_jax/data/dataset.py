@@ -3,12 +3,13 @@
 import dataclasses
 import difflib
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ser_jax.data import protocols, shards, statistics
-from ser_jax.data.examples import Examples, Source
+from ser_jax.data.examples import Examples, Row, Source
 from ser_jax.data.labels import describe, label_words, labelled
 from ser_jax.data.protocols import Protocol
 from ser_jax.data.resident import Resident
@@ -137,13 +138,15 @@ def _labelled(
   return seen
 
 
-def make_source(kind: str, examples: Examples, **slices: int) -> Source:
+def make_source(
+  kind: str, examples: Examples, share: Callable[[Row], Row]
+) -> Source:
   """The data source that a config names.
 
   Args:
     kind: `resident` or `stream`.
     examples: the utterances in use.
-    **slices: `process` and `processes`, for several processes.
+    share: a row of a step to what this process feeds of it.
 
   Returns:
     The source.
@@ -152,11 +155,11 @@ def make_source(kind: str, examples: Examples, **slices: int) -> Source:
     UserError: an unknown kind.
   """
   if kind == "resident":
-    return Resident(examples)
+    return Resident(examples, share)
   if kind == "stream":
     from ser_jax.data.stream import Stream  # TensorFlow: only where asked for
 
-    return Stream(examples, **slices)
+    return Stream(examples, share)
   raise UserError(
     f"config.data.source={kind!r} is unknown: choose resident or stream."
   )

@@ -1,13 +1,13 @@
 """The corpus in device memory; a step is fed positions and gathers itself."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 from tqdm import tqdm
 
 from ser_jax.batch import Batch
-from ser_jax.data.examples import Examples, Frames, Row, blank
+from ser_jax.data.examples import Examples, Frames, Row, blank, whole
 
 Item = tuple[Int[Array, "batch"], Float[Array, "batch"]]
 
@@ -19,13 +19,14 @@ class Resident:
     constants: every utterance in use, padded to the longest.
   """
 
-  def __init__(self, examples: Examples):
+  def __init__(self, examples: Examples, share: Callable[[Row], Row] = whole):
     """Reads the whole corpus into host memory.
 
     Args:
       examples: the utterances in use.
+      share: a row of a step to what this process feeds of it.
     """
-    self._examples = examples
+    self._examples, self._share = examples, share
     keep = examples.keep
     # Position within the shards -> position within the arrays below.
     self._position = np.zeros(len(examples.shards), np.int32)
@@ -52,7 +53,7 @@ class Resident:
     """Yields the padded lengths, and `(position, weight)`, of each row."""
     for index, weight in rows:
       frames = self._examples.frames((index, weight))
-      yield frames, (self._position[index], weight)
+      yield frames, self._share((self._position[index], weight))
 
   @staticmethod
   def gather(constants: PyTree, item: Item, frames: Frames) -> Batch:

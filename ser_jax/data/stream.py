@@ -4,14 +4,14 @@ For corpora that do not fit in device memory. The only module that names
 TensorFlow, which is hidden from accelerators.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 from jaxtyping import PyTree
 
 from ser_jax.batch import Batch
-from ser_jax.data.examples import Examples, Frames, Row, blank
+from ser_jax.data.examples import Examples, Frames, Row, blank, whole
 
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
@@ -24,18 +24,14 @@ class Stream:
     constants: nothing; every batch travels whole.
   """
 
-  def __init__(
-    self, examples: Examples, *, process: int = 0, processes: int = 1
-  ):
+  def __init__(self, examples: Examples, share: Callable[[Row], Row] = whole):
     """Opens the pipeline; nothing is read yet.
 
     Args:
       examples: the utterances in use.
-      process: which slice of every batch this process reads.
-      processes: how many processes share a batch.
+      share: a row of a step to what this process reads of it.
     """
-    self._examples = examples
-    self._slice = (process, processes)
+    self._examples, self._share = examples, share
     self.constants = {}
 
   def items(self, rows: Iterable[Row]) -> Iterator[tuple[Frames, Batch]]:
@@ -49,16 +45,13 @@ class Stream:
     """
     names = tuple(self._examples.plans)
     dtypes = [self._examples.dtype(name) for name in names]
-    process, processes = self._slice
 
     def rows_of_this_process():
       for index, weight in rows:
         lengths = [
           length for _, length in self._examples.frames((index, weight))
         ]
-        share = index.shape[1] // processes
-        part = slice(process * share, (process + 1) * share)
-        yield index[:, part], weight[:, part], np.array(lengths, np.int32)
+        yield *self._share((index, weight)), np.array(lengths, np.int32)
 
     def read(index, weight, lengths):
       frames = tuple(zip(names, lengths.tolist(), strict=True))
@@ -102,7 +95,7 @@ class Stream:
     first, rows = _peek(rows)
     if first is None:
       return
-    runs, size = first[0].shape[0], first[0].shape[1] // processes
+    runs, size = self._share(first)[0].shape
     for index, weight, lengths, *values in pipeline(
       runs, size
     ).as_numpy_iterator():

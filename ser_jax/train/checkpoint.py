@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ser_jax.errors import UserError
+from ser_jax.train import processes
 
 
 class Checkpoints:
@@ -25,29 +26,22 @@ class Checkpoints:
       folder: one group of runs in one stage.
     """
     self._folder = folder
-    self._manager = ocp.CheckpointManager(
-      folder.absolute(),
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
-        create=True,
-      ),
-      item_handlers={
-        "arrays": ocp.StandardCheckpointHandler(),
-        "progress": ocp.JsonCheckpointHandler(),
-      },
-    )
+    self._manager = None
+    if processes.primary():
+      self._manager = _manager(folder.absolute())
 
   def __enter__(self):
     return self
 
   def __exit__(self, *error):
-    self._manager.wait_until_finished()
-    self._manager.close()
+    if self._manager is not None:
+      self._manager.wait_until_finished()
+      self._manager.close()
 
   @property
   def latest(self) -> int | None:
     """The newest complete step."""
-    return self._manager.latest_step()
+    return processes.on_primary(lambda: self._manager.latest_step())
 
   def save(self, step: int, arrays: PyTree, progress: dict) -> None:
     """Begins a save; the arrays may be changed as soon as this returns.
@@ -60,7 +54,10 @@ class Checkpoints:
     Raises:
       UserError: the disk is full or the folder cannot be written.
     """
-    if step == self.latest:
+    processes.on_primary(lambda: self._save(step, arrays, progress))
+
+  def _save(self, step: int, arrays: PyTree, progress: dict) -> None:
+    if step == self._manager.latest_step():
       return
     try:
       self._manager.save(
@@ -90,15 +87,20 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint is of another model or is damaged.
     """
-    step = self.latest
+    found = []
+    progress = processes.on_primary(lambda: self._restore(like, found))
+    arrays = found[0] if found else jax.tree.map(_empty, like)
+    return processes.broadcast(arrays), progress
+
+  def _restore(self, like: PyTree, restored: list) -> dict:
+    """Adds the arrays to a list; returns the bookkeeping."""
+    step = self._manager.latest_step()
     try:
       self._check(step, like)
       found = self._manager.restore(
         step,
         args=ocp.args.Composite(
-          arrays=ocp.args.StandardRestore(
-            jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-          ),
+          arrays=ocp.args.StandardRestore(jax.tree.map(_empty, like)),
           progress=ocp.args.JsonRestore(),
         ),
       )
@@ -108,7 +110,8 @@ class Checkpoints:
         f"({str(error)[:160]}...): delete that folder to train this run "
         "again from its start."
       ) from error
-    return found["arrays"], found["progress"]
+    restored.append(found["arrays"])
+    return found["progress"]
 
   def _check(self, step: int, like: PyTree) -> None:
     """Compares names, shapes and types before anything is read."""
@@ -124,6 +127,30 @@ class Checkpoints:
           "it was trained with (config.json in its --workdir), or another "
           "--workdir."
         )
+
+
+def _manager(folder: pathlib.Path) -> ocp.CheckpointManager:
+  """Orbax's manager of a folder, which asks nothing of other processes."""
+  folder.mkdir(parents=True, exist_ok=True)
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix="primary"
+  )
+  return ocp.CheckpointManager(
+    folder,
+    options=ocp.CheckpointManagerOptions(
+      preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
+      create=False,
+      multiprocessing_options=alone,
+    ),
+    item_handlers={
+      "arrays": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+      "progress": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    },
+  )
+
+
+def _empty(like) -> np.ndarray:
+  return np.empty(like.shape, like.dtype)
 
 
 def _signature(tree: PyTree) -> dict[str, str]:

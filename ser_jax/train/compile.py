@@ -13,6 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -53,39 +54,54 @@ class Layout:
     """Puts arrays `[runs, ...]` where the programs want them."""
     if self.backend == "pmap":
       return self._copy_to_all(tree)
-    return jax.device_put(tree, self._sharding("run"))
+    return _put(tree, self._sharding("run"))
 
   def place_constants(self, tree: PyTree) -> PyTree:
     """Puts arrays without a run axis on every device."""
     if self.backend == "pmap":
       return self._copy_to_all(tree)
-    return jax.device_put(tree, self._sharding())
+    return _put(tree, self._sharding())
+
+  def share(self, tree: PyTree) -> PyTree:
+    """This process' part of host arrays `[runs, batch, ...]`."""
+    if jax.process_count() == 1:
+      return tree
+    sharding = self._sharding("run", "data")
+
+    def part(x):
+      found = sharding.addressable_devices_indices_map(x.shape[:2]).values()
+      kept = [
+        sorted({i for index in found for i in range(size)[index[axis]]})
+        for axis, size in enumerate(x.shape[:2])
+      ]
+      return x[np.ix_(*kept)]
+
+    return jax.tree.map(part, tree)
 
   def place_item(self, tree: PyTree) -> PyTree:
-    """Puts arrays `[runs, batch, ...]`, split over runs and batch."""
+    """Puts this process' part of arrays `[runs, batch, ...]`."""
     if self.backend == "pmap":
       count = self.mesh.shape["data"]
       return jax.device_put(
         jax.tree.map(lambda x: _split_batch(np.asarray(x), count), tree),
         self._sharding("data"),
       )
-    sharding = self._sharding("run", "data")
-    if jax.process_count() > 1:
-      return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, x), tree
+    # The guard takes these transfers, which are meant, for accidents.
+    with jax.transfer_guard_host_to_device("allow"):
+      return jax.make_array_from_process_local_data(
+        self._sharding("run", "data"), tree
       )
-    return jax.device_put(tree, sharding)
 
   def fetch_runs(self, tree: PyTree) -> PyTree:
     """Brings arrays `[runs, ...]` to the host."""
     if self.backend == "pmap":
       tree = jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
       return jax.tree.map(lambda x: np.asarray(x)[0], jax.device_get(tree))
-    return jax.device_get(tree)
+    return _get(tree)
 
   def fetch_item(self, tree: PyTree) -> PyTree:
     """Brings arrays `[runs, batch, ...]` to the host."""
-    tree = jax.device_get(tree)
+    tree = _get(tree)
     if self.backend == "pmap":
       return jax.tree.map(_join_batch, tree)
     return tree
@@ -100,6 +116,31 @@ class Layout:
       jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree),
       self._sharding("data"),
     )
+
+
+def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+  """Puts host arrays, whole on every process, where a sharding says."""
+  if jax.process_count() == 1:
+    return jax.device_put(tree, sharding)
+
+  def put(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+
+  return jax.tree.map(put, tree)
+
+
+def _get(tree: PyTree) -> PyTree:
+  """Brings arrays to the host, whole also where other processes have parts."""
+
+  def whole(x):
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+      return x
+    if x.is_fully_replicated:
+      return x.addressable_data(0)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+  return jax.device_get(jax.tree.map(whole, tree))
 
 
 def _split_batch(x: np.ndarray, count: int) -> np.ndarray:
@@ -171,6 +212,8 @@ def make_layout(config, *, runs: int, batch_size: int) -> Layout:
       f"{size} runs (folds x seeds) do not divide by the {along_run} devices "
       "of config.parallel.run: change config.seeds, folds or that number."
     )
+  if jax.process_count() > 1:
+    _check_processes(config, along_run * along_data)
   mesh = jax.make_mesh(
     (along_run, along_data),
     ("run", "data"),
@@ -178,6 +221,21 @@ def make_layout(config, *, runs: int, batch_size: int) -> Layout:
     devices=devices[: along_run * along_data],
   )
   return Layout(config.backend, config.runs, mesh, size)
+
+
+def _check_processes(config, used: int) -> None:
+  """Refuses layouts in which a process would have nothing to do."""
+  if config.backend == "pmap":
+    raise UserError(
+      "config.parallel.backend='pmap' is for one process: set it to 'jit', "
+      "which is the same on a mesh."
+    )
+  if used != jax.device_count():
+    raise UserError(
+      f"config.parallel takes {used} of the {jax.device_count()} devices of "
+      f"{jax.process_count()} processes: all must be in use. Change "
+      "config.parallel.run or .data, or the number of processes."
+    )
 
 
 class Program:

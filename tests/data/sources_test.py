@@ -148,18 +148,23 @@ def test_buckets_hold_the_longest_utterance(shards):
 
 def test_processes_share_a_batch(shards):
   examples = examples_of(shards)
-  whole = [item.index for _, item in Stream(examples).items(iter(rows_of(21)))]
-  parts = [
-    [
-      item.index
-      for _, item in Stream(examples, process=p, processes=2).items(
-        iter(rows_of(21))
+  rows = rows_of(21)
+  for source, index in ((Resident, lambda item: item[0]),
+                        (Stream, lambda item: item.index)):  # fmt: skip
+    whole, left, right = (
+      list(source(examples, share).items(iter(rows)))
+      for share in (
+        lambda row: row,
+        lambda row: tuple(x[:, :4] for x in row),
+        lambda row: tuple(x[:, 4:] for x in row),
       )
-    ]
-    for p in range(2)
-  ]
-  for one, left, right in zip(whole, *parts, strict=True):
-    np.testing.assert_array_equal(one, np.concatenate([left, right], axis=1))
+    )
+    for (frames, one), *halves in zip(whole, left, right, strict=True):
+      assert all(shape == frames for shape, _ in halves)
+      np.testing.assert_array_equal(
+        index(one),
+        np.concatenate([index(half) for _, half in halves], axis=1),
+      )
 
 
 def test_standardised_frames_have_unit_moments(shards):
