@@ -12,39 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Int, PyTree
 from tqdm import tqdm
 
 from ser_jax.data import order
-from ser_jax.data.examples import Row, Source
+from ser_jax.data.examples import Row
 from ser_jax.errors import UserError
 from ser_jax.train.checkpoint import Checkpoints
-from ser_jax.train.compile import Layout, Program
+from ser_jax.train.engine import Engine, predict
 from ser_jax.train.state import TrainState, require_finite
 
 LOG = logging.getLogger(__name__)
-Scores = list[Float[np.ndarray, "utterances ..."]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Engine:
-  """Compiled steps, and the arrays that they are fed with.
-
-  Attributes:
-    layout: where everything lies.
-    source: where batches come from.
-    constants: the source's arrays, placed.
-    train: the training step.
-    predict: the prediction step.
-    batch_size: of both.
-  """
-
-  layout: Layout
-  source: Source
-  constants: PyTree
-  train: Program
-  predict: Program
-  batch_size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,41 +173,6 @@ def fit(
         _save(training)
     _save(training)
   return training.best, training.state.weights, books
-
-
-def predict(
-  engine: Engine,
-  weights: PyTree,
-  statistics: PyTree,
-  parts: Sequence[Int[np.ndarray, "utterances"]],
-) -> Scores:
-  """Predicts one part of the corpus for each run of a group.
-
-  Args:
-    engine: the compiled steps.
-    weights: of every run, placed.
-    statistics: of every run's fold, placed.
-    parts: positions within the shards, one array a run.
-
-  Returns:
-    The scores of each run's part, in its order.
-  """
-  size = engine.batch_size
-  steps = order.steps_per_epoch(max(map(len, parts)), size)
-  rows = [
-    order.evaluation_rows(part, steps=steps, batch_size=size) for part in parts
-  ]
-  index = np.stack([index for index, _ in rows], axis=1)
-  weight = np.stack([weight for _, weight in rows], axis=1)
-  found = []
-  for frames, item in engine.source.items(zip(index, weight, strict=True)):
-    placed = engine.layout.place_item(item)
-    outputs = engine.predict(
-      weights, placed, statistics, engine.constants, frames
-    )
-    found.append(outputs["scores"])
-  scores = np.concatenate(engine.layout.fetch_item(found), axis=1)
-  return [s[: len(part)] for s, part in zip(scores, parts, strict=True)]
 
 
 def epoch_rows(
