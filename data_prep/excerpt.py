@@ -1,12 +1,11 @@
 """Utterances that are part of a file, and labels in time for their frames."""
 
 import hashlib
-import math
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from data_prep.utterance import CONTOUR_SECONDS, Utterance
+from data_prep.utterance import Utterance
 from ser_jax.errors import UserError
 from ser_jax.features import audio
 from ser_jax.features.sets import FeatureSet
@@ -31,90 +30,66 @@ def key(utterance: Utterance, feature_set: FeatureSet) -> dict:
   return found
 
 
-def load(utterance: Utterance, context: float) -> tuple[Samples, int, float]:
-  """Reads an utterance, and what lies around it.
-
-  Args:
-    utterance: a file or part of one.
-    context: seconds to read on either side, as far as the file has them.
+def load(utterance: Utterance) -> tuple[Samples, int]:
+  """Reads a file, or the part of one that an utterance is.
 
   Returns:
-    Samples in [-1, 1], the rate in Hz, and the seconds read before the
-    utterance.
+    Samples in [-1, 1] and the rate in Hz.
 
   Raises:
     UserError: see `audio.load`; or the file ends before the utterance does.
   """
-  if utterance.seconds is None:
-    return *audio.load(utterance.path), 0.0
-  before = min(context, utterance.start)
   samples, rate = audio.load(
-    utterance.path,
-    start=utterance.start - before,
-    seconds=before + utterance.seconds + context,
+    utterance.path, start=utterance.start, seconds=utterance.seconds
   )
-  if len(samples) < round((before + utterance.seconds) * rate):
+  wanted = round((utterance.seconds or 0) * rate)
+  if len(samples) < wanted:
     raise UserError(
       f"{utterance.path} ends before {utterance.start + utterance.seconds:g} "
       f"s, up to which {utterance.id} is labelled: copy the file again from "
       "the corpus."
     )
-  return samples, rate, before
+  return samples, rate
 
 
-def align(
-  features: Features,
-  feature_set: FeatureSet,
-  utterance: Utterance,
-  before: float,
+def annotate(
+  features: Features, feature_set: FeatureSet, utterance: Utterance
 ) -> Features:
-  """Cuts what lies around the utterance off, and joins its labels in time.
+  """Joins the labels in time that a set wants.
 
   Args:
-    features: of what `load` read.
+    features: of an utterance.
     feature_set: theirs.
     utterance: whose they are.
-    before: seconds of `features` before the utterance.
 
   Returns:
-    Features of the utterance; with labels, all inputs at their rate have as
-    many frames.
+    The features, and the labels; all that have their rate have as many frames.
 
   Raises:
-    UserError: no labels, or of another duration than the audio.
+    UserError: no labels, or fewer than the audio has frames.
   """
-  features = {
-    name: _cut(values, feature_set.inputs[name].frame_rate, utterance, before)
-    for name, values in features.items()
-  }
-  labels = [n for n, spec in feature_set.inputs.items() if spec.annotated]
-  if not labels:
+  if not annotated(feature_set):
     return features
-  (name,) = labels
+  ((name, spec),) = (
+    (n, s) for n, s in feature_set.inputs.items() if s.annotated
+  )
   contour = _contour(utterance, feature_set)
-  beside = [
-    other
-    for other in features
-    if feature_set.inputs[other].frame_rate == 1 / CONTOUR_SECONDS
-  ]
+  beside = {
+    other: values
+    for other, values in features.items()
+    if feature_set.inputs[other].frame_rate == spec.frame_rate
+  }
+  longest = max(map(len, beside.values()))
   # A last frame that is not whole may have no label.
-  frames = min(len(contour), *(len(features[other]) for other in beside))
-  if any(len(features[other]) > frames + 1 for other in beside):
+  if longest > len(contour) + 1:
     raise UserError(
       f"{utterance.id} is labelled for {len(contour)} frames of 40 ms, its "
-      f"audio has {max(len(features[n]) for n in beside)}: the labels belong "
-      "to another recording, or are cut."
+      f"audio has {longest}: the labels belong to another recording, or are "
+      "cut."
     )
-  cut = {other: features[other][:frames] for other in beside}
+  frames = min(len(contour), longest)
+  cut = {other: values[:frames] for other, values in beside.items()}
   return features | cut | {name: contour[:frames]}
-
-
-def _cut(values, rate: float | None, utterance: Utterance, before: float):
-  """The frames of the utterance among those of what was read around it."""
-  if utterance.seconds is None or rate is None:
-    return values
-  first = round(before * rate)
-  return values[first : first + math.ceil(utterance.seconds * rate - 1e-6)]
 
 
 def _contour(

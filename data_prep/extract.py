@@ -235,9 +235,9 @@ def extract(
     UserError: audio that the set cannot use.
     ValueError: the set broke its promise.
   """
-  samples, rate, before = excerpt.load(utterance, feature_set.context)
+  samples, rate = excerpt.load(utterance)
   features = feature_set.extract(samples, rate, pad_to=pad_to)
-  features = excerpt.align(features, feature_set, utterance, before)
+  features = excerpt.annotate(features, feature_set, utterance)
   path = utterance.path
   if set(features) != set(feature_set.inputs):
     raise ValueError(

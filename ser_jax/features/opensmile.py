@@ -255,10 +255,47 @@ def standard(
   """
   path, options, ends = _standard(feature_set, level)
   rows = _run(path, options | {"sampleRate": rate}, ends, samples)
+  return _stack(rows, f"{feature_set} {level}", len(samples), rate)
+
+
+def windows(
+  samples: Samples, rate: int, *, feature_set: str, seconds: float, step: float
+) -> Float[np.ndarray, "rows dim"]:
+  """A standard set's functionals of one window after another.
+
+  Args:
+    samples: one channel in [-1, 1]; rounded to 16 bits.
+    rate: in Hz.
+    feature_set: a member of `opensmile.FeatureSet`.
+    seconds: of a window.
+    step: seconds from window to window.
+
+  Returns:
+    One row a window that lies within the recording.
+
+  Raises:
+    UserError: openSMILE is not installed.
+    RuntimeError: openSMILE gave no row or one that is not finite.
+  """
+  path, options, ends = _standard(feature_set, "Functionals")
+  with tempfile.NamedTemporaryFile("w", suffix=".inc") as file:
+    file.write(
+      f"frameMode = fixed\nframeSize = {seconds}\nframeStep = {step}\n"
+      "frameCenterSpecial = left\n"
+    )
+    file.flush()
+    given = {"sampleRate": rate, "frameModeFunctionalsConf": file.name}
+    rows = _run(path, options | given, ends, samples)
+  return _stack(rows, f"{feature_set} windows", len(samples), rate)
+
+
+def _stack(
+  rows: list[np.ndarray], what: str, samples: int, rate: int
+) -> Float[np.ndarray, "rows dim"]:
   if not rows or not all(np.isfinite(row).all() for row in rows):
     raise RuntimeError(
-      f"openSMILE made {len(rows)} rows of {feature_set} {level} from "
-      f"{len(samples)} samples at {rate} Hz, or some that are not finite."
+      f"openSMILE made {len(rows)} rows of {what} from {samples} samples at "
+      f"{rate} Hz, or some that are not finite."
     )
   return np.stack(rows).astype(np.float32)
 

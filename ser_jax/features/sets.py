@@ -17,6 +17,7 @@ from ser_jax.features import (
   prosody,
   spectral,
   waveform,
+  windows,
 )
 
 Samples = Float[np.ndarray, "samples"]
@@ -55,8 +56,6 @@ class FeatureSet:
       "longest_raw": of a corpus' recordings, in samples at `rate`.
     compute: mono samples at `rate` to arrays.
     prepare: mono samples at `rate` to those that are padded and computed from.
-    context: seconds on either side of a frame that it is computed from; read
-      where an utterance is part of a longer recording.
   """
 
   name: str
@@ -66,7 +65,6 @@ class FeatureSet:
   recipe: Mapping[str, object]
   compute: Callable[[Samples], Features]
   prepare: Callable[[Samples], Samples] | None = None
-  context: float = 0.0
 
   @property
   def computed(self) -> dict[str, InputSpec]:
@@ -323,6 +321,33 @@ def _annotated() -> FeatureSet:
   )
 
 
+WINDOWS = {"egemaps": (windows.egemaps, 88), "compare_lld": (windows.lld, 325)}
+
+
+def _windows(by: str) -> FeatureSet:
+  """Functionals of three seconds around each of the same frames."""
+  make, dim = WINDOWS[by]
+
+  def compute(samples: Samples) -> Features:
+    found = make(samples[: FRAME * FRAMES], RATE, size=FRAME)
+    return {"windows": found}
+
+  return FeatureSet(
+    name=by,
+    rate=RATE,
+    least=960,
+    inputs={"windows": InputSpec(dim, RATE / FRAME)},
+    recipe={
+      "rate": RATE,
+      "by": "openSMILE",
+      "seconds": windows.SECONDS,
+      "frame": FRAME,
+      "frames": FRAMES,
+    },
+    compute=compute,
+  )
+
+
 def _union(name: str, *parts: FeatureSet) -> FeatureSet:
   """Sets of one rate side by side, each from the whole recording."""
   (rate,) = {part.rate for part in parts}
@@ -360,5 +385,10 @@ FEATURE_SETS = {
     _union("dcaen", _waveform_6s(), _EGEMAPS),
     _union("adieu", _waveform_6s(), _annotated()),
     _union("adieu_prosody", _waveform_6s(), _prosody()),
+    *(_union(f"{by}_windows", _windows(by), _annotated()) for by in WINDOWS),
+    *(
+      _union(f"{by}_windows_prosody", _windows(by), _prosody())
+      for by in WINDOWS
+    ),
   )
 }

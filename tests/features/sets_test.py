@@ -13,7 +13,9 @@ from ser_jax.features.sets import FEATURE_SETS
 
 NEEDS = dict.fromkeys(
   ("ds_lstm_opensmile", "egemaps", "is10_functionals")
-  + ("is13_functionals", "is13_lld", "dcaen"),
+  + ("is13_functionals", "is13_lld", "dcaen")
+  + ("egemaps_windows", "egemaps_windows_prosody")
+  + ("compare_lld_windows", "compare_lld_windows_prosody"),
   "opensmile",
 )
 EVERY_SET = pytest.mark.parametrize("name", sorted(FEATURE_SETS))
