@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax import runs
+from ser_jax import inference, runs
 from ser_jax import workdir as workdirs
 from ser_jax.data import order, statistics
 from ser_jax.data.dataset import (
@@ -29,12 +29,14 @@ from ser_jax.data.dataset import (
   shard_folder,
 )
 from ser_jax.data.examples import Examples, example_batch
+from ser_jax.data.statistics import Statistics
 from ser_jax.errors import UserError
 from ser_jax.evaluation import report
 from ser_jax.models.table import MODELS
 from ser_jax.tasks.table import TASKS
+from ser_jax.tasks.task import Stage
 from ser_jax.train import loop, processes
-from ser_jax.train.compile import make_layout
+from ser_jax.train.compile import Layout, make_layout
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.state import init_state
 
@@ -62,6 +64,7 @@ def train(
   with _claim(workdir, config):
     processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
+    _save_recipe(experiment)
     log = workdirs.MetricsLog(workdir)
     engines = runs.make_engines(experiment)
     should_stop = processes.agreed(should_stop)
@@ -94,9 +97,10 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
   with _claim(workdir, config):
     processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
+    _save_recipe(experiment)
     engines = runs.make_engines(experiment)
     for group in experiment.groups:
-      weights = runs.restore_group(experiment, engines, group)
+      weights = runs.restore_group(experiment, group)
       runs.save_predictions(experiment, engines[-1], group, *weights)
     return processes.on_primary(lambda: finish(experiment))
 
@@ -108,6 +112,18 @@ def _claim(workdir: pathlib.Path, config):
     lambda: lock.append(workdirs.claim(workdir, config.to_dict()))
   )
   return lock[0] if lock else contextlib.nullcontext()
+
+
+def _save_recipe(experiment: runs.Experiment) -> None:
+  """Keeps what a prediction needs, should the shards be gone then."""
+  processes.on_primary(
+    lambda: inference.save(
+      experiment.workdir,
+      experiment.config,
+      experiment.dataset,
+      experiment.statistics,
+    )
+  )
 
 
 def _done(workdir: pathlib.Path, group: runs.Group) -> bool:
@@ -245,21 +261,6 @@ def assemble(
     )
     for fold in dataset.protocol.folds
   }
-  model = make_model(
-    config,
-    classes=len(dataset.classes),
-    speakers=1
-    + max(int(s.speaker_class.max()) for s in fold_statistics.values()),
-    axis_name=layout.axis_name,
-  )
-  stages = TASKS[config.task.name](
-    model,
-    config,
-    lambda epochs, factor=1.0: make_optimizer(
-      config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
-    ),
-    layout.axis_name,
-  )
   return runs.Experiment(
     config=config,
     workdir=workdir,
@@ -270,13 +271,58 @@ def assemble(
       layout.share,
     ),
     layout=layout,
-    stages=stages,
+    stages=make_stages(
+      config,
+      layout,
+      classes=len(dataset.classes),
+      statistics=fold_statistics,
+      steps=steps,
+    ),
     steps=steps,
     groups=tuple(
       tuple(listed[first : first + layout.size])
       for first in range(0, len(listed), layout.size)
     ),
     statistics=fold_statistics,
+  )
+
+
+def make_stages(
+  config,
+  layout: Layout,
+  *,
+  classes: int,
+  statistics: dict[str, Statistics],
+  steps: int,
+) -> tuple[Stage, ...]:
+  """What every run trains, in order.
+
+  Args:
+    config: the whole config.
+    layout: where it runs.
+    classes: of the scores.
+    statistics: of every fold, which tell the training speakers.
+    steps: in an epoch.
+
+  Returns:
+    The stages.
+
+  Raises:
+    UserError: options that the model or the task does not have.
+  """
+  model = make_model(
+    config,
+    classes=classes,
+    speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
+    axis_name=layout.axis_name,
+  )
+  return TASKS[config.task.name](
+    model,
+    config,
+    lambda epochs, factor=1.0: make_optimizer(
+      config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
+    ),
+    layout.axis_name,
   )
 
 

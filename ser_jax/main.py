@@ -6,6 +6,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ser_jax import command_line
+from ser_jax.demo import command as after_training
 from ser_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -15,7 +16,10 @@ _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Where to write; resumed if it exists. Default: runs/NAME."
 )
 _MODE = flags.DEFINE_enum(
-  "mode", "train", ["train", "evaluate", "analyze", "profile"], "What to do."
+  "mode",
+  "train",
+  ["train", "evaluate", "analyze", "profile", *after_training.MODES],
+  "What to do; predict takes files and folders as arguments.",
 )
 _COMPARE = flags.DEFINE_string(
   "compare",
@@ -28,7 +32,6 @@ _PROFILER_PORT = flags.DEFINE_integer(
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the other processes of a cluster first."
 )
-flags.mark_flag_as_required("config")
 
 
 def default_workdir(config) -> pathlib.Path:
@@ -37,9 +40,27 @@ def default_workdir(config) -> pathlib.Path:
   return pathlib.Path("runs") / "-".join(part for part in parts if part)
 
 
+def _refuse_config() -> None:
+  """Refuses a config where that of the workdir is meant."""
+  if _CONFIG.value is not None:
+    raise UserError(
+      f"--mode={_MODE.value} takes the config from --workdir: leave --config "
+      "out."
+    )
+
+
 def run(argv) -> int:
   """Runs the mode asked for."""
+  after_training.check_flags(_MODE.value)
+  if _MODE.value in after_training.MODES:
+    _refuse_config()
+    return after_training.run(_MODE.value, _WORKDIR.value, argv[1:])
   command_line.refuse_arguments(argv)
+  if _CONFIG.value is None:
+    raise UserError(
+      f"--mode={_MODE.value} needs --config: a file of configs/, such as "
+      "--config=configs/ds_lstm.py."
+    )
   import jax  # after the flags are known to be good
 
   from ser_jax import experiment

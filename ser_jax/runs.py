@@ -102,12 +102,16 @@ def initial_state(
   experiment: Experiment, task: Task, group: Group
 ) -> TrainState:
   """Fresh states of a group, on the host, with the run axis first."""
+  fresh, seeds, batch = _fresh(experiment, task, group)
+  return jax.device_get(jax.jit(fresh)(seeds, batch))
+
+
+def _fresh(experiment: Experiment, task: Task, group: Group):
+  """What makes a group's states, and its two arguments."""
   batch = example_batch(experiment.dataset.examples, 2)
   seeds = jnp.array([run.seed for run in group], jnp.uint32)
-  fresh = jax.jit(
-    jax.vmap(functools.partial(init_state, task=task), in_axes=(0, None))
-  )
-  return jax.device_get(fresh(seeds, batch))
+  init = functools.partial(init_state, task=task)
+  return jax.vmap(init, in_axes=(0, None)), seeds, batch
 
 
 def _take_over(state: TrainState, weights: PyTree, names: tuple[str, ...]):
@@ -178,11 +182,11 @@ def train_group(
 
 
 def restore_group(
-  experiment: Experiment, engines: list[loop.Engine], group: Group
+  experiment: Experiment, group: Group
 ) -> tuple[PyTree, PyTree]:
   """Best and last weights of a group's final stage, placed."""
   stage = experiment.stages[-1]
-  state = initial_state(experiment, stage.task, group)
+  state = jax.eval_shape(*_fresh(experiment, stage.task, group))
   with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
     if checkpoints.latest is None:
       raise UserError(

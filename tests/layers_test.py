@@ -38,8 +38,13 @@ MAY_IMPORT = {
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},
   "ser_jax.evaluation": FLOOR | {"ser_jax.data"},
   "ser_jax.workdir": FLOOR,
+  # Read where features are made, hence without JAX.
+  "ser_jax.inference": FLOOR | {"ser_jax.workdir"},
+  "ser_jax.export": FLOOR | {"ser_jax.inference"},
   "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
-  "ser_jax.experiment": FLOOR | PIPELINE | {"ser_jax.runs", "ser_jax.workdir"},
+  "ser_jax.experiment": FLOOR
+  | PIPELINE
+  | {"ser_jax.inference", "ser_jax.runs", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE
   | {
@@ -50,7 +55,8 @@ MAY_IMPORT = {
   },
   "ser_jax.demo": FLOOR
   | PIPELINE
-  | {"ser_jax.experiment", "ser_jax.features", "ser_jax.workdir"},
+  | {"ser_jax.experiment", "ser_jax.export", "ser_jax.features"}
+  | {"ser_jax.inference", "ser_jax.runs", "ser_jax.workdir"},
   "ser_jax.command_line": FLOOR,
   "ser_jax.reproduce": FLOOR
   | PIPELINE

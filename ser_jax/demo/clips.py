@@ -1,0 +1,189 @@
+"""A recording of any rate and channel count -> clips with features.
+
+    file or bytes -> windows of mono samples -> features of each
+
+Runs in processes without JAX. Nothing of a header is believed: what is read is
+bounded, and what lacks is an error.
+"""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Float
+
+from ser_jax.errors import UserError
+from ser_jax.features.sets import FEATURE_SETS
+from ser_jax.inference import Features, Recipe
+
+RATES = (1000, 384_000)  # Hz
+MOST_CHANNELS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """How recordings are cut.
+
+  Attributes:
+    length: seconds of a window; shorter recordings are one.
+    hop: seconds from the start of a window to that of the next.
+    most: seconds of the longest recording that is accepted.
+  """
+
+  length: float
+  hop: float
+  most: float = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """A window of a recording.
+
+  Attributes:
+    start: in seconds.
+    end: in seconds.
+    features: None where none can be computed.
+    note: why none can be computed.
+  """
+
+  start: float
+  end: float
+  features: Features | None
+  note: str = ""
+
+
+def make_windows(
+  recipe: Recipe, length: float = 0.0, hop: float = 0.0
+) -> Windows:
+  """Checks how recordings are to be cut.
+
+  Args:
+    recipe: of the model.
+    length: seconds; 0 for the longest utterance that the model was made for.
+    hop: seconds; 0 for windows end to end.
+
+  Returns:
+    The windows.
+
+  Raises:
+    UserError: windows that the model cannot take, or that leave gaps.
+  """
+  longest = math.floor(1000 * recipe.longest) / 1000
+  if length > recipe.longest or length < 0:
+    raise UserError(
+      f"--window={length:g}: {recipe.system} was made for utterances of up to "
+      f"{longest:g} s; give at most that, or 0 for just that."
+    )
+  length = length or longest
+  if not 0 <= hop <= length:
+    raise UserError(
+      f"--hop={hop:g} must lie between 0 (windows end to end) and the window's "
+      f"{length:g} s."
+    )
+  return Windows(length, hop or length)
+
+
+def read_clips(
+  file: str | pathlib.Path | BinaryIO,
+  recipe: Recipe,
+  windows: Windows,
+  *,
+  source: str,
+) -> list[Clip]:
+  """Features of every window of a recording.
+
+  Args:
+    file: audio in any format that libsndfile reads.
+    recipe: of the model.
+    windows: how to cut.
+    source: what messages call the file.
+
+  Returns:
+    At least one clip with features; windows that are silent, or too short,
+    have none.
+
+  Raises:
+    UserError: the file cannot be read, or no window has features.
+  """
+  feature_set = FEATURE_SETS[recipe.features]
+  clips = []
+  for start, samples, rate in _cut(file, windows, source):
+    end = start + len(samples) / rate
+    try:
+      features = feature_set.extract(samples, rate, pad_to=recipe.pad_to)
+      _require_finite(features)
+      clips.append(Clip(start, end, features))
+    except UserError as error:
+      clips.append(Clip(start, end, None, str(error)))
+  if all(clip.features is None for clip in clips):
+    raise UserError(f"{source}: {clips[0].note}")
+  return clips
+
+
+def _require_finite(features: Features) -> None:
+  for name, values in features.items():
+    if not np.isfinite(values).all():
+      raise UserError(f"its {name} features are not finite: leave it out.")
+
+
+def _cut(
+  file, windows: Windows, source: str
+) -> Iterator[tuple[float, Float[np.ndarray, "samples"], int]]:
+  """Start in seconds, samples and rate of each window, channels averaged."""
+  import soundfile
+
+  try:
+    with soundfile.SoundFile(file) as audio:
+      rate = audio.samplerate
+      _check_header(audio, windows, source)
+      for first, count in _spans(audio.frames, rate, windows):
+        audio.seek(first)
+        found = audio.read(count, dtype="float32", always_2d=True)
+        if len(found) < count:
+          raise UserError(
+            f"{source} is truncated: its header promises {audio.frames} "
+            f"samples a channel, it has {first + len(found)}."
+          )
+        yield first / rate, found.mean(axis=1, dtype=np.float32), rate
+  except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+    raise UserError(
+      f"{source} cannot be read as audio ({error}): give WAV, FLAC, OGG, MP3 "
+      "or AIFF."
+    ) from error
+
+
+def _check_header(audio, windows: Windows, source: str) -> None:
+  """Refuses what no recording of speech claims to be."""
+  if not RATES[0] <= audio.samplerate <= RATES[1]:
+    raise UserError(
+      f"{source} claims {audio.samplerate} samples a second: between "
+      f"{RATES[0]} and {RATES[1]} can be read."
+    )
+  if audio.channels > MOST_CHANNELS:
+    raise UserError(
+      f"{source} claims {audio.channels} channels: at most {MOST_CHANNELS} can "
+      "be read."
+    )
+  if audio.frames <= 0:
+    raise UserError(f"{source} is empty: it has no samples. Leave it out.")
+  if audio.frames > windows.most * audio.samplerate:
+    raise UserError(
+      f"{source} claims to last {audio.frames / audio.samplerate:.0f} s: at "
+      f"most {windows.most:.0f} s are accepted here."
+    )
+
+
+def _spans(
+  frames: int, rate: int, windows: Windows
+) -> Iterator[tuple[int, int]]:
+  """First sample and number of samples of each window, the last one whole."""
+  length, hop = int(windows.length * rate), max(1, int(windows.hop * rate))
+  first = 0
+  while first + length < frames:
+    yield first, length
+    first += hop
+  first = max(0, frames - length)
+  yield first, min(length, frames)

@@ -1,0 +1,150 @@
+"""--mode=predict and --mode=export: what trained runs are used for.
+
+python -m ser_jax.main --mode=predict --workdir=RUN a.wav FOLDER/ \
+    --output=out.csv
+python -m ser_jax.main --mode=export --workdir=RUN --output=model.zip
+"""
+
+import logging
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+from absl import flags
+
+from ser_jax.errors import UserError
+
+LOG = logging.getLogger(__name__)
+MODES = ("predict", "export")
+OUTPUTS = {"predict": (".csv", ".json"), "export": (".zip",)}
+
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "With --mode=predict: a .csv or .json file; export: a .zip."
+)
+_RUNS = flags.DEFINE_list(
+  "run", [], "predict, export: runs such as fold0-seed0; else all, averaged."
+)
+_WINDOW = flags.DEFINE_float(
+  "window", 0.0, "predict: seconds of a window; 0: as long as in training."
+)
+_HOP = flags.DEFINE_float(
+  "hop", 0.0, "predict: seconds between windows' starts; 0: end to end."
+)
+_WORKERS = flags.DEFINE_integer(
+  "workers", 0, "predict: processes that make features; 0: one a core."
+)
+_SAME_SPEAKER = flags.DEFINE_bool(
+  "same_speaker", False, "predict: all files are of one speaker."
+)
+_OF_MODE = {
+  "predict": (_OUTPUT, _RUNS, _WINDOW, _HOP, _WORKERS, _SAME_SPEAKER),
+  "export": (_OUTPUT, _RUNS),
+}
+
+
+def check_flags(mode: str) -> None:
+  """Refuses flags that the mode has no use for.
+
+  Raises:
+    UserError: there is one.
+  """
+  useful = _OF_MODE.get(mode, ())
+  for flag in _OF_MODE["predict"]:
+    if flag.present and flag not in useful:
+      modes = [m for m, taken in _OF_MODE.items() if flag in taken]
+      raise UserError(
+        f"--{flag.name} goes with --mode={' or '.join(modes)} alone: leave it "
+        "out."
+      )
+
+
+def run(mode: str, workdir: str | None, arguments: Sequence[str]) -> int:
+  """Predicts files, or exports.
+
+  Args:
+    mode: one of `MODES`.
+    workdir: of an experiment; to predict, an exported file will do.
+    arguments: files and folders to predict.
+
+  Returns:
+    The exit status: 1 where files could not be read.
+
+  Raises:
+    UserError: anything the user can mend.
+  """
+  if not workdir:
+    raise UserError(f"--mode={mode} needs --workdir: the folder of a training.")
+  output = pathlib.Path(_OUTPUT.value or "")
+  if output.suffix not in OUTPUTS[mode]:
+    raise UserError(
+      f"--mode={mode} writes to --output, which must end in "
+      f"{' or '.join(OUTPUTS[mode])}; it is {_OUTPUT.value!r}."
+    )
+  if mode == "predict":
+    return _predict(pathlib.Path(workdir), arguments, output)
+  if arguments:
+    raise UserError(f"--mode=export takes no files: {' '.join(arguments)}.")
+  return _export(pathlib.Path(workdir), output)
+
+
+def _predict(
+  workdir: pathlib.Path, arguments: Sequence[str], output: pathlib.Path
+) -> int:
+  from ser_jax.demo import clips, files
+
+  if _WORKERS.value < 0:
+    raise UserError(f"--workers={_WORKERS.value} must be at least 0.")
+  paths = files.find_files(arguments)
+  model = _load(workdir)
+  files.check_speaker(model.recipe, _SAME_SPEAKER.value)
+  windows = clips.make_windows(model.recipe, _WINDOW.value, _HOP.value)
+  start = time.perf_counter()
+  recordings, bad = files.predict_files(
+    model,
+    paths,
+    windows,
+    workers=_WORKERS.value or os.cpu_count(),
+    same_speaker=_SAME_SPEAKER.value,
+  )
+  seconds = time.perf_counter() - start
+  files.write(output, model, recordings, bad)
+  heard = sum(found.clips[-1].end for found in recordings)
+  print(
+    f"{len(recordings)} recordings ({heard:.0f} s) by {len(model.runs)} runs "
+    f"of {model.recipe.system} in {seconds:.1f} s: real-time factor "
+    f"{seconds / max(heard, 1e-9):.4f}; {output}"
+  )
+  for reason in bad.values():
+    print(f"unreadable: {reason}", file=sys.stderr)
+  return 1 if bad else 0
+
+
+def _load(workdir: pathlib.Path):
+  if workdir.is_file():
+    from ser_jax import export
+
+    return export.read(workdir, _RUNS.value)
+  from ser_jax.demo import predictor
+
+  return predictor.load(workdir, _RUNS.value)
+
+
+def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
+  from ser_jax import export
+  from ser_jax.demo import predictor
+
+  opened = predictor.open_runs(workdir, _RUNS.value, devices=1)
+  size = export.write(
+    output,
+    opened.recipe,
+    opened.names,
+    opened.batch_size,
+    *predictor.pure_step(opened),
+  )
+  print(
+    f"{', '.join(opened.names)} of {opened.recipe.system} for "
+    f"{', '.join(export.PLATFORMS)}: {size / 1e6:.1f} MB in {output}"
+  )
+  return 0

@@ -1,0 +1,386 @@
+"""Files and folders -> predictions in a CSV or JSON file.
+
+    paths -> clips, in processes -> batches of one shape -> one row a window
+
+Features are made while the device predicts; no more of them wait than a few
+batches hold, however long the list is.
+"""
+
+import collections
+import csv
+import dataclasses
+import functools
+import io
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from ser_jax import workdir as workdirs
+from ser_jax.demo.clips import Clip, Windows, read_clips
+from ser_jax.errors import UserError
+from ser_jax.inference import Predictor, Recipe, standardize_speaker
+
+LOG = logging.getLogger(__name__)
+SUFFIXES = (
+  *(".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au"),
+  *(".caf", ".w64", ".rf64"),
+)
+# Files under which starting processes takes longer than it saves.
+ALONE = 16
+WAITING = 8  # files in the hands of each process
+
+Read = tuple[pathlib.Path, list[Clip], str]  # and why there are no clips
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+  """What is predicted of a file.
+
+  Attributes:
+    path: of the file.
+    clips: its windows, without their features.
+    scores: of each window; NaN for those without features.
+  """
+
+  path: pathlib.Path
+  clips: list[Clip]
+  scores: Float[np.ndarray, "windows classes"]
+
+  @property
+  def mean(self) -> Float[np.ndarray, "classes"]:
+    """The average over the windows that have features."""
+    return np.nanmean(self.scores, axis=0)
+
+
+def find_files(given: Sequence[str]) -> list[pathlib.Path]:
+  """The audio files named, and those in the folders named.
+
+  Args:
+    given: files, or folders, which are searched with all below.
+
+  Returns:
+    Each file once, in order.
+
+  Raises:
+    UserError: a path that does not exist, or no audio at all.
+  """
+  found = []
+  for path in map(pathlib.Path, given):
+    if path.is_dir():
+      found += sorted(
+        p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES
+      )
+    elif path.is_file():
+      found.append(path)
+    else:
+      raise UserError(f"there is no file or folder {path}: correct its name.")
+  if not found:
+    raise UserError(
+      f"there is no audio in {', '.join(given) or 'what was given'}: name "
+      f"files, or folders with files ending in {', '.join(SUFFIXES)}."
+    )
+  return list(dict.fromkeys(found))
+
+
+def predict_files(
+  predictor: Predictor,
+  paths: Sequence[pathlib.Path],
+  windows: Windows,
+  *,
+  workers: int,
+  same_speaker: bool = False,
+) -> tuple[list[Recording], dict[str, str]]:
+  """Predicts recordings by the average of a predictor's runs.
+
+  Args:
+    predictor: trained runs.
+    paths: audio files.
+    windows: how long ones are cut.
+    workers: processes that make features.
+    same_speaker: the files are of one speaker, by whose own statistics
+      features may be standardised.
+
+  Returns:
+    What was predicted, in order, and why a file could not be read, by path.
+
+  Raises:
+    UserError: a system that needs to know the speaker.
+  """
+  check_speaker(predictor.recipe, same_speaker)
+  bad, recordings = {}, []
+
+  def readable() -> Iterator[Read]:
+    for path, clips, reason in tqdm(
+      _read_all(paths, predictor.recipe, windows, workers),
+      "predicting",
+      total=len(paths),
+      unit="file",
+      disable=None,
+    ):
+      if reason:
+        bad[str(path)] = reason
+      else:
+        yield path, clips, reason
+
+  read = readable()
+  if predictor.recipe.by_speaker:
+    read = _standardized(predictor.recipe, list(read))
+  for group in _batches(read, predictor.batch_size):
+    recordings += _predict(predictor, group)
+  return recordings, bad
+
+
+def check_speaker(recipe: Recipe, same_speaker: bool) -> None:
+  """Refuses to guess whose statistics to standardise by.
+
+  Raises:
+    UserError: a system that needs to know the speaker.
+  """
+  if recipe.by_speaker and not same_speaker:
+    raise UserError(
+      f"{recipe.system} standardises {', '.join(recipe.by_speaker)} by each "
+      "speaker's own mean and deviation (transductive): give the recordings of "
+      "one speaker and --same_speaker, or train it with statistics of the "
+      "training part (--config.data.inputs.NAME.normalize=train)."
+    )
+  if same_speaker and not recipe.by_speaker:
+    raise UserError(
+      f"--same_speaker has no use: {recipe.system} does not standardise by "
+      "speaker. Leave it out."
+    )
+
+
+def _standardized(recipe: Recipe, read: list[Read]) -> list[Read]:
+  """The same, features standardised over all of them."""
+  clips = [c for _, found, _ in read for c in found if c.features is not None]
+  LOG.info(
+    "%s standardised by the mean and deviation of %d windows",
+    ", ".join(recipe.by_speaker),
+    len(clips),
+  )
+  changed = iter(standardize_speaker(recipe, [c.features for c in clips]))
+  return [
+    (
+      path,
+      [
+        clip
+        if clip.features is None
+        else dataclasses.replace(clip, features=next(changed))
+        for clip in found
+      ],
+      reason,
+    )
+    for path, found, reason in read
+  ]
+
+
+def _batches(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
+  """Files whose windows fill a batch, or several."""
+  group, count = [], 0
+  for item in read:
+    windows = sum(clip.features is not None for clip in item[1])
+    # A whole file at a time: what overflows would leave a batch half empty.
+    if group and count + windows > size and windows <= size:
+      yield group
+      group, count = [], 0
+    group.append(item)
+    count += windows
+    if count >= size:
+      yield group
+      group, count = [], 0
+  if group:
+    yield group
+
+
+def _predict(predictor: Predictor, group: list[Read]) -> list[Recording]:
+  """Scores of the files of a group; the features are dropped."""
+  features = [
+    c.features for _, clips, _ in group for c in clips if c.features is not None
+  ]
+  found = iter(predictor.scores(features).mean(axis=0))
+  unknown = np.full(len(predictor.recipe.classes), np.nan, np.float32)
+  return [
+    Recording(
+      path,
+      [dataclasses.replace(clip, features=None) for clip in clips],
+      np.stack(
+        [unknown if clip.features is None else next(found) for clip in clips]
+      ),
+    )
+    for path, clips, _ in group
+  ]
+
+
+def read_one(recipe: Recipe, windows: Windows, path: pathlib.Path) -> Read:
+  """The clips of a file, or why there are none."""
+  try:
+    return path, read_clips(path, recipe, windows, source=str(path)), ""
+  except UserError as error:
+    return path, [], str(error)
+
+
+def _read_all(
+  paths: Sequence[pathlib.Path], recipe: Recipe, windows: Windows, workers: int
+) -> Iterator[Read]:
+  """Clips of every file, in order."""
+  read = functools.partial(read_one, recipe, windows)
+  if workers < 2 or len(paths) < ALONE:
+    yield from map(read, paths)
+    return
+  pool = futures.ProcessPoolExecutor(
+    workers,
+    # Forked children of a process with threads may hang.
+    mp_context=multiprocessing.get_context("spawn"),
+    initializer=_start_worker,
+  )
+  try:
+    left = iter(paths)
+    waiting = collections.deque(
+      pool.submit(read, path)
+      for path in itertools.islice(left, WAITING * workers)
+    )
+    while waiting:
+      done = waiting.popleft().result()
+      for path in itertools.islice(left, 1):
+        waiting.append(pool.submit(read, path))
+      yield done
+  except BrokenProcessPool as error:
+    raise UserError(
+      "a process that makes features was killed, most likely for want of "
+      f"memory: pass fewer --workers than {workers}."
+    ) from error
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+  """One core's worth, which ends when its parent is killed."""
+  import threadpoolctl
+
+  threadpoolctl.threadpool_limits(1)
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = multiprocessing.parent_process()
+
+  def watch():
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def write(
+  output: pathlib.Path,
+  predictor: Predictor,
+  recordings: Sequence[Recording],
+  bad: dict[str, str],
+) -> None:
+  """Writes predictions, in the format that the file's name tells.
+
+  Args:
+    output: ends in .csv or .json.
+    predictor: whose predictions they are.
+    recordings: what was predicted.
+    bad: reasons by path.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  make = as_json if output.suffix == ".json" else as_csv
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    workdirs.write_atomic(output, make(predictor, recordings, bad))
+  except OSError as error:
+    raise UserError(
+      f"--output={output} cannot be written ({error.strerror}): choose another."
+    ) from error
+
+
+def as_csv(
+  predictor: Predictor, recordings: Sequence[Recording], bad: dict[str, str]
+) -> str:
+  """A row a recording, and, of long ones, a row a window.
+
+  Columns: `file`; `part`, which is `file` or `window`; `start` and `end` in
+  seconds; `label`; a probability for each class; `note`.
+  """
+  classes = predictor.recipe.classes
+  text = io.StringIO()
+  table = csv.writer(text, lineterminator="\n")
+  table.writerow(["file", "part", "start", "end", "label", *classes, "note"])
+  for found in recordings:
+    end = found.clips[-1].end
+    table.writerow(
+      [found.path, "file", *_row(classes, 0.0, end, found.mean), ""]
+    )
+    if len(found.clips) > 1:
+      for clip, scores in zip(found.clips, found.scores, strict=True):
+        row = _row(classes, clip.start, clip.end, scores)
+        table.writerow([found.path, "window", *row, clip.note])
+  for path, reason in bad.items():
+    table.writerow([path, "file", "", "", "", *[""] * len(classes), reason])
+  return text.getvalue()
+
+
+def _row(classes, start: float, end: float, scores: np.ndarray) -> list[str]:
+  """Times, label and probabilities; empty where there are no features."""
+  times = [f"{start:.3f}", f"{end:.3f}"]
+  if np.isnan(scores).any():
+    return [*times, "", *[""] * len(classes)]
+  return [*times, classes[scores.argmax()], *(f"{p:.6f}" for p in scores)]
+
+
+def as_json(
+  predictor: Predictor, recordings: Sequence[Recording], bad: dict[str, str]
+) -> str:
+  """The system, its runs, every recording with its windows, what was bad."""
+  classes = predictor.recipe.classes
+
+  def described(start: float, end: float, scores: np.ndarray) -> dict:
+    if np.isnan(scores).any():
+      return {"start": start, "end": end, "label": None}
+    return {
+      "start": round(start, 3),
+      "end": round(end, 3),
+      "label": classes[scores.argmax()],
+      "probabilities": {
+        name: round(float(p), 6)
+        for name, p in zip(classes, scores, strict=True)
+      },
+    }
+
+  listed = [
+    {
+      "file": str(found.path),
+      **described(0.0, found.clips[-1].end, found.mean),
+      "windows": [
+        described(clip.start, clip.end, scores)
+        | ({"note": clip.note} if clip.note else {})
+        for clip, scores in zip(found.clips, found.scores, strict=True)
+      ],
+    }
+    for found in recordings
+  ]
+  return json.dumps(
+    {
+      "system": predictor.recipe.system,
+      "corpus": predictor.recipe.corpus,
+      "runs": list(predictor.runs),
+      "classes": list(classes),
+      "recordings": listed,
+      "unreadable": bad,
+    },
+    indent=2,
+  )

@@ -1,0 +1,361 @@
+"""A workdir -> trained runs as a function of features."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from ser_jax import experiment as experiments
+from ser_jax import inference, runs
+from ser_jax.batch import Batch
+from ser_jax.data.dataset import load_dataset, shard_folder
+from ser_jax.data.examples import Examples
+from ser_jax.data.prepare import prepare
+from ser_jax.data.statistics import InputPlan, Statistics, fold_statistics
+from ser_jax.errors import UserError
+from ser_jax.features.sets import FEATURE_SETS
+from ser_jax.inference import FoldArrays, Inputs, Lengths, Predictor, Recipe
+from ser_jax.tasks.task import Task
+from ser_jax.train import loop
+from ser_jax.train.compile import Layout, Program, make_layout
+from ser_jax.train.step import predict_step
+
+NOBODY = np.zeros(0, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoShards:
+  """Shards of which the shapes alone are known."""
+
+  metadata: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nothing:
+  """A dataset without utterances."""
+
+  examples: Examples
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+  """The config that a workdir was trained with.
+
+  Args:
+    workdir: of an experiment.
+
+  Returns:
+    The config, its lists as tuples, as in a config file.
+
+  Raises:
+    UserError: there is none, or it is damaged.
+  """
+  path = workdir / "config.json"
+  try:
+    found = json.loads(path.read_text())
+  except FileNotFoundError as error:
+    raise UserError(
+      f"--workdir={workdir} has no config.json: give a folder that "
+      "--mode=train wrote."
+    ) from error
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"{path} is damaged ({error}): copy it again from where it was trained."
+    ) from error
+  return ConfigDict(_tuples(found))
+
+
+def _tuples(value):
+  if isinstance(value, dict):
+    return {name: _tuples(v) for name, v in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def read_recipe(
+  workdir: pathlib.Path, config: ConfigDict
+) -> tuple[Recipe, FoldArrays]:
+  """What training wrote; for older workdirs, made of the shards and written.
+
+  Raises:
+    UserError: there are neither, or features are made otherwise by now.
+  """
+  if not (workdir / inference.FILE).exists():
+    folder = shard_folder(config.data)
+    if not folder.exists():
+      raise UserError(
+        f"--workdir={workdir} has no {inference.FILE}, and there are no shards "
+        f"at {folder} to make it of: build them (python -m data_prep.build)."
+      )
+    dataset = load_dataset(config)
+    found = {
+      fold.name: fold_statistics(dataset.shards, dataset.examples.plans, fold)
+      for fold in dataset.protocol.folds
+    }
+    inference.save(workdir, config, dataset, found)
+  recipe, folds = inference.load(workdir)
+  now = json.loads(json.dumps(FEATURE_SETS[recipe.features].recipe))
+  if now != recipe.made:
+    raise UserError(
+      f"--workdir={workdir} was trained on {recipe.features} made otherwise "
+      "than this version makes them: predict with the version that trained it "
+      "(environment.json has its commit)."
+    )
+  return recipe, folds
+
+
+def finished_runs(
+  workdir: pathlib.Path, config: ConfigDict, recipe: Recipe
+) -> list[loop.Run]:
+  """The runs whose predictions are written."""
+  listed = _listed(config, recipe)
+  return [r for r in listed if runs.predictions_file(workdir, r).exists()]
+
+
+def _listed(config: ConfigDict, recipe: Recipe) -> list[loop.Run]:
+  """All runs, in the order of training."""
+  return [
+    loop.Run(fold, int(seed), NOBODY, NOBODY, NOBODY)
+    for fold in recipe.folds
+    for seed in config.seeds
+  ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+  """Finished runs with their weights.
+
+  Attributes:
+    recipe: what they were trained with.
+    names: of the runs.
+    batch_size: of a step.
+    layout: devices, one run a program.
+    task: of the last stage.
+    weights: the best of each run, with a run axis of one, placed.
+    statistics: likewise, of each run's fold.
+  """
+
+  recipe: Recipe
+  names: tuple[str, ...]
+  batch_size: int
+  layout: Layout
+  task: Task
+  weights: list[PyTree]
+  statistics: list[PyTree]
+
+
+def open_runs(
+  workdir: pathlib.Path,
+  names: Sequence[str] = (),
+  *,
+  devices: int | None = None,
+) -> Opened:
+  """Restores the best weights of finished runs.
+
+  Args:
+    workdir: of an experiment.
+    names: of runs, such as `fold0-seed0`; empty for all that are finished.
+    devices: that share a batch; None for all that divide it.
+
+  Returns:
+    The runs.
+
+  Raises:
+    UserError: no such run, or a workdir that cannot be predicted with.
+  """
+  config = read_config(workdir)
+  try:
+    recipe, folds = read_recipe(workdir, config)
+    chosen = _choose(finished_runs(workdir, config, recipe), names, workdir)
+    devices = devices or math.gcd(config.batch_size, len(jax.devices()))
+    experiment = _assemble(config, workdir, recipe, folds, devices)
+  except (AttributeError, KeyError) as error:
+    raise UserError(
+      f"{workdir / 'config.json'} is of another version, which wrote other "
+      f"fields ({error}): predict with the version that trained it "
+      "(environment.json has its commit)."
+    ) from error
+  return Opened(
+    recipe=recipe,
+    names=tuple(run.name for run in chosen),
+    batch_size=config.batch_size,
+    layout=experiment.layout,
+    task=experiment.stages[-1].task,
+    weights=_restore(experiment, chosen),
+    statistics=[runs.group_statistics(experiment, [run]) for run in chosen],
+  )
+
+
+def load(workdir: pathlib.Path, names: Sequence[str] = ()) -> Predictor:
+  """Makes a predictor of finished runs.
+
+  Args:
+    workdir: of an experiment.
+    names: see `open_runs`.
+
+  Returns:
+    The predictor; it compiles at its first call.
+
+  Raises:
+    UserError: see `open_runs`.
+  """
+  opened = open_runs(workdir, names)
+  return Predictor(
+    opened.recipe, opened.names, opened.batch_size, _make_step(opened)
+  )
+
+
+def _choose(
+  finished: list[loop.Run], names: Sequence[str], workdir: pathlib.Path
+) -> list[loop.Run]:
+  known = {run.name: run for run in finished}
+  if not known:
+    raise UserError(
+      f"--workdir={workdir} has no finished run: train it with --mode=train."
+    )
+  for name in names:
+    if name not in known:
+      raise UserError(
+        f"--run={name} is no finished run of --workdir={workdir}: choose from "
+        f"{', '.join(known)}, or leave it out for the ensemble of all."
+      )
+  return [known[name] for name in names] if names else finished
+
+
+def _assemble(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  recipe: Recipe,
+  folds: FoldArrays,
+  devices: int,
+) -> runs.Experiment:
+  """The experiment without its utterances."""
+  statistics = {fold: _statistics(found) for fold, found in folds.items()}
+  plans = {name: InputPlan(**plan) for name, plan in recipe.plans.items()}
+  shards = _NoShards({"inputs": recipe.inputs})
+  listed = _listed(config, recipe)
+  size = 1 if config.parallel.runs == "loop" else len(listed)
+  one_run = {"backend": "jit", "runs": "loop", "run": 1, "data": devices}
+  layout = make_layout(
+    ConfigDict(one_run), runs=1, batch_size=config.batch_size
+  )
+  return runs.Experiment(
+    config=config,
+    workdir=workdir,
+    dataset=_Nothing(Examples(shards, plans, {}, NOBODY, NOBODY)),
+    source=None,
+    layout=layout,
+    stages=experiments.make_stages(
+      config,
+      layout,
+      classes=len(recipe.classes),
+      statistics=statistics,
+      steps=1,
+    ),
+    steps=1,
+    groups=tuple(
+      tuple(listed[first : first + size])
+      for first in range(0, len(listed), size)
+    ),
+    statistics=statistics,
+  )
+
+
+def _statistics(arrays: dict[str, np.ndarray]) -> Statistics:
+  """A fold's statistics from its arrays."""
+  kinds = {"median": {}, "mean": {}, "deviation": {}}
+  for name, values in arrays.items():
+    if name != "speaker_class":
+      kind, of_input = name.split("/", 1)
+      kinds[kind][of_input] = values
+  return Statistics(speaker_class=arrays["speaker_class"], **kinds)
+
+
+def _restore(
+  experiment: runs.Experiment, chosen: list[loop.Run]
+) -> list[PyTree]:
+  """The best weights of each chosen run, with a run axis of one, placed."""
+  names = [run.name for run in chosen]
+  found = {}
+  for group in experiment.groups:
+    if any(run.name in names for run in group):
+      best, _ = runs.restore_group(experiment, group)
+      for number, run in enumerate(group):
+        found[run.name] = jax.tree.map(lambda x, n=number: x[n : n + 1], best)
+  return [found[name] for name in names]
+
+
+def _make_step(opened: Opened):
+  """The compiled prediction of one batch by one of the runs."""
+  layout, plans = opened.layout, device_plans(opened.recipe)
+
+  def predict_one(weights, batch, statistics, constants, frames):
+    del constants, frames  # there is one shape
+    batch = prepare(batch, statistics, plans)
+    return predict_step(weights, batch, task=opened.task)["scores"]
+
+  program = Program(layout, predict_one, trains=False, name="predict step")
+
+  def step(number: int, inputs: Inputs, lengths: Lengths) -> np.ndarray:
+    batch = jax.tree.map(lambda x: x[None], make_batch(inputs, lengths))
+    scores = program(
+      opened.weights[number],
+      layout.place_item(batch),
+      opened.statistics[number],
+      {},
+      (),
+    )
+    return layout.fetch_item(scores)[0]
+
+  return step
+
+
+def pure_step(opened: Opened):
+  """The prediction step as a function of plain arrays, for an export.
+
+  Args:
+    opened: runs on one device.
+
+  Returns:
+    A function of arrays, inputs and lengths, and each run's arrays.
+  """
+  plans = device_plans(opened.recipe)
+  pairs = [
+    jax.tree.map(lambda x: np.asarray(x)[0], pair)
+    for pair in zip(opened.weights, opened.statistics, strict=True)
+  ]
+  structure = jax.tree.structure(pairs[0])
+
+  def scores(arrays, inputs: Inputs, lengths: Lengths):
+    weights, statistics = jax.tree.unflatten(structure, arrays)
+    batch = prepare(make_batch(inputs, lengths), statistics, plans)
+    return predict_step(weights, batch, task=opened.task)["scores"]
+
+  return scores, [jax.tree.leaves(pair) for pair in pairs]
+
+
+def device_plans(recipe: Recipe) -> dict[str, InputPlan]:
+  """What the compiled step prepares; the rest is done before."""
+  return {
+    name: InputPlan(
+      **plan | ({"standardize": False} if name in recipe.by_speaker else {})
+    )
+    for name, plan in recipe.plans.items()
+  }
+
+
+def make_batch(inputs: Inputs, lengths: Lengths) -> Batch:
+  """A batch of which nobody knows the labels."""
+  count = next(iter(lengths.values()))
+  return Batch(
+    inputs=inputs,
+    lengths=lengths,
+    targets={},
+    weight=(count > 0).astype(np.float32),
+    speaker=np.zeros(len(count), np.int32),
+    index=np.zeros(len(count), np.int32),
+  )

@@ -1,0 +1,135 @@
+"""Trained runs in one file, read back without the code of the model.
+
+    workdir -> predict step (jax.export) + arrays + recipe -> FILE.zip
+    FILE.zip -> Predictor
+
+The file holds `recipe.json`, `predict.jax` (StableHLO) and `arrays.npz`;
+features are made as ever, by the code of `ser_jax/features`.
+"""
+
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.export
+import numpy as np
+from jaxtyping import Shaped
+
+from ser_jax import inference
+from ser_jax.errors import UserError
+from ser_jax.inference import Inputs, Lengths, Predictor, Recipe
+
+FORMAT = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write(
+  path: pathlib.Path,
+  recipe: Recipe,
+  names: Sequence[str],
+  batch_size: int,
+  step: Callable,
+  arrays: Sequence[Sequence[Shaped[np.ndarray, "..."]]],
+) -> int:
+  """Writes a file in one move.
+
+  Args:
+    path: of the file.
+    recipe: of the runs.
+    names: of the runs.
+    batch_size: of every call.
+    step: arrays of a run, inputs and lengths of a batch, to scores.
+    arrays: of each run: weights and statistics.
+
+  Returns:
+    Bytes written.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  inputs, lengths = inference.pack(recipe, (), batch_size)
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+    (list(arrays[0]), inputs, lengths),
+  )
+  lowered = jax.export.export(jax.jit(step), platforms=PLATFORMS)(*shapes)
+  described = {
+    "format": FORMAT,
+    "recipe": json.loads(inference.to_json(recipe)),
+    "runs": list(names),
+    "batch_size": batch_size,
+    "platforms": list(PLATFORMS),
+    "jax": jax.__version__,
+  }
+  stored = io.BytesIO()
+  np.savez(
+    stored,
+    **{
+      f"{n:04d}": np.stack(leaf)
+      for n, leaf in enumerate(zip(*arrays, strict=True))
+    },
+  )
+  temporary = path.with_name(f".{path.name}.partial")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+      file.writestr("recipe.json", json.dumps(described, indent=2))
+      file.writestr("predict.jax", lowered.serialize())
+      file.writestr("arrays.npz", stored.getvalue())
+    os.replace(temporary, path)
+  except OSError as error:
+    raise UserError(
+      f"--output={path} cannot be written ({error.strerror}): choose another."
+    ) from error
+  return path.stat().st_size
+
+
+def read(path: pathlib.Path, names: Sequence[str] = ()) -> Predictor:
+  """Makes a predictor of an exported file.
+
+  Args:
+    path: of the file.
+    names: of runs; empty for all.
+
+  Returns:
+    The predictor; it compiles at its first call.
+
+  Raises:
+    UserError: the file is damaged or of another version, or has no such run.
+  """
+  try:
+    with zipfile.ZipFile(path) as file:
+      described = json.loads(file.read("recipe.json"))
+      program = jax.export.deserialize(bytearray(file.read("predict.jax")))
+      with np.load(io.BytesIO(file.read("arrays.npz"))) as stored:
+        arrays = [stored[name] for name in sorted(stored.files)]
+    if described["format"] != FORMAT:
+      raise ValueError(f"format {described['format']}, not {FORMAT}")
+    recipe = inference.from_json(json.dumps(described["recipe"]))
+  except (OSError, ValueError, KeyError, TypeError,
+          zipfile.BadZipFile) as error:  # fmt: skip
+    raise UserError(
+      f"{path} is no export that this version reads ({error}): write it again "
+      "with --mode=export."
+    ) from error
+  known = described["runs"]
+  for name in names:
+    if name not in known:
+      raise UserError(
+        f"--run={name} is not in {path}: choose from {', '.join(known)}."
+      )
+  chosen = list(names) or known
+  placed = [
+    [jax.device_put(leaf[known.index(name)]) for leaf in arrays]
+    for name in chosen
+  ]
+  call = jax.jit(program.call)
+
+  def step(number: int, inputs: Inputs, lengths: Lengths) -> np.ndarray:
+    return np.asarray(call(placed[number], inputs, lengths))
+
+  return Predictor(recipe, tuple(chosen), described["batch_size"], step)

@@ -1,0 +1,274 @@
+"""What a prediction needs of an experiment beside its weights.
+
+    shards + folds -> Recipe, statistics -> inference.npz in the workdir
+
+Training writes it, so that shards may be gone when a model is used; it is read
+without JAX, in the processes that make features too.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import zipfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from ser_jax import workdir as workdirs
+from ser_jax.errors import UserError
+
+FILE = "inference.npz"
+# Utterances under which a speaker's mean and deviation say nothing.
+LEAST_OF_SPEAKER = 5
+
+Features = dict[str, Shaped[np.ndarray, "..."]]
+Inputs = dict[str, Shaped[np.ndarray, "batch ..."]]
+Lengths = dict[str, Int[np.ndarray, "batch"]]
+FoldArrays = dict[str, dict[str, np.ndarray]]  # "median/NAME" ... by fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """From audio to inputs of a model, and from scores to words; plain data.
+
+  Attributes:
+    system: of the config, with its variant.
+    corpus: what was trained on.
+    classes: names by class index.
+    features: the feature set's name.
+    made: its recipe at the time of training.
+    inputs: per input name, `dim`, `frame_rate` and `dtype`.
+    plans: per input name, how it is prepared; see `InputPlan`.
+    pad_to: samples, at the set's rate, that audio is padded to; None for none.
+    longest: seconds of the longest utterance that the model was made for.
+    genders: of the corpus' speakers, by speaker.
+    folds: their names, in order.
+  """
+
+  system: str
+  corpus: str
+  classes: tuple[str, ...]
+  features: str
+  made: dict
+  inputs: dict[str, dict]
+  plans: dict[str, dict]
+  pad_to: int | None
+  longest: float
+  genders: dict[str, str]
+  folds: tuple[str, ...]
+
+  @property
+  def by_speaker(self) -> tuple[str, ...]:
+    """Inputs that are standardised by each speaker's own statistics."""
+    return tuple(
+      name
+      for name, plan in self.plans.items()
+      if plan["standardize"] and plan["normalize"] == "speaker"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+  """Trained runs as a function of features.
+
+  Attributes:
+    recipe: what they were trained with.
+    runs: their names.
+    batch_size: of every call; less is filled up.
+    step: number of a run, inputs and lengths of a batch, to the scores of its
+      utterances.
+  """
+
+  recipe: Recipe
+  runs: tuple[str, ...]
+  batch_size: int
+  step: Callable[[int, Inputs, Lengths], Float[np.ndarray, "batch classes"]]
+
+  def scores(
+    self, examples: Sequence[Features]
+  ) -> Float[np.ndarray, "runs examples classes"]:
+    """Predicts in batches of one size.
+
+    Args:
+      examples: the features of each utterance or window.
+
+    Returns:
+      Probabilities of every run.
+    """
+    found = []
+    for first in range(0, len(examples), self.batch_size):
+      some = examples[first : first + self.batch_size]
+      inputs, lengths = pack(self.recipe, some, self.batch_size)
+      found.append(
+        [self.step(n, inputs, lengths) for n in range(len(self.runs))]
+      )
+    joined = np.concatenate(found, axis=1)
+    return np.asarray(joined, np.float32)[:, : len(examples)]
+
+
+def pack(
+  recipe: Recipe, examples: Sequence[Features], size: int
+) -> tuple[Inputs, Lengths]:
+  """Pads features to the shapes that training had.
+
+  Args:
+    recipe: the shapes.
+    examples: at most `size`.
+    size: of the batch; what lacks has length 0.
+
+  Returns:
+    Inputs `[size, time, dim]`, or `[size, dim]` for functionals, and lengths.
+  """
+  inputs, lengths = {}, {}
+  for name, spec in recipe.inputs.items():
+    stored = recipe.plans[name]["stored"]
+    sequence = spec["frame_rate"] is not None
+    shape = (stored, spec["dim"]) if sequence else (spec["dim"],)
+    inputs[name] = np.zeros((size, *shape), spec["dtype"])
+    lengths[name] = np.zeros(size, np.int32)
+    for row, example in enumerate(examples):
+      values = example[name][:stored] if sequence else example[name]
+      kept = len(values) if sequence else 1
+      lengths[name][row] = kept
+      if sequence:
+        inputs[name][row, :kept] = values
+      else:
+        inputs[name][row] = values
+  return inputs, lengths
+
+
+def standardize_speaker(
+  recipe: Recipe, examples: Sequence[Features]
+) -> list[Features]:
+  """Standardises what the recipe standardises by speaker.
+
+  Args:
+    recipe: which inputs, and the bound of their values.
+    examples: all that there is of one speaker.
+
+  Returns:
+    Features whose inputs have mean 0 and deviation 1 over the examples;
+    constant ones are 0.
+
+  Raises:
+    UserError: too few examples.
+  """
+  if len(examples) < LEAST_OF_SPEAKER:
+    raise UserError(
+      f"{recipe.system} standardises features by their speaker's mean and "
+      f"deviation: {len(examples)} readable recordings are too few, give at "
+      f"least {LEAST_OF_SPEAKER} of one speaker."
+    )
+  changed = [dict(example) for example in examples]
+  for name in recipe.by_speaker:
+    rows = np.concatenate([np.atleast_2d(e[name]) for e in examples])
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0, dtype=np.float64)
+    deviation = np.where(deviation > 1e-8, deviation, 1.0)
+    bound = recipe.plans[name]["clip"] or math.inf
+    for example in changed:
+      values = (example[name] - mean) / deviation
+      example[name] = np.clip(values, -bound, bound).astype(np.float32)
+  return changed
+
+
+def make_recipe(config, dataset) -> Recipe:
+  """Gathers what the shards and the config tell.
+
+  Args:
+    config: the whole config.
+    dataset: its utterances, open.
+
+  Returns:
+    The recipe.
+  """
+  metadata, table = dataset.shards.metadata, dataset.shards.table
+  plans = dataset.examples.plans
+  inputs = {
+    name: {"dtype": "float32", **metadata["inputs"][name]} for name in plans
+  }
+  pad_to = None
+  if metadata["recipe"].get("pad_to") == "longest_raw":
+    # Durations are quotients of whole samples: what is off is rounding.
+    pad_to = math.ceil(round(table.duration.max() * metadata["rate"], 3))
+  bounds = [
+    plan.stored / inputs[name]["frame_rate"]
+    for name, plan in plans.items()
+    if inputs[name]["frame_rate"] is not None
+  ]
+  return Recipe(
+    system="-".join(part for part in (config.system, config.variant) if part),
+    corpus=config.data.corpus,
+    classes=tuple(dataset.classes),
+    features=config.data.features,
+    made=json.loads(json.dumps(metadata["recipe"])),
+    inputs=inputs,
+    plans={name: dataclasses.asdict(plan) for name, plan in plans.items()},
+    pad_to=pad_to,
+    longest=min([float(table.duration[dataset.examples.keep].max()), *bounds]),
+    genders=dict(
+      zip(table.speakers.tolist(), table.genders.tolist(), strict=True)
+    ),
+    folds=tuple(fold.name for fold in dataset.protocol.folds),
+  )
+
+
+def to_json(recipe: Recipe) -> str:
+  """A recipe as text."""
+  return json.dumps(dataclasses.asdict(recipe))
+
+
+def from_json(text: str) -> Recipe:
+  """A recipe from its text."""
+  fields = json.loads(text)
+  lists = {"classes", "folds"}
+  return Recipe(**{k: tuple(v) if k in lists else v for k, v in fields.items()})
+
+
+def save(workdir: pathlib.Path, config, dataset, statistics: dict) -> None:
+  """Writes the recipe and the statistics of every fold into a workdir.
+
+  Args:
+    workdir: of the experiment.
+    config: the whole config.
+    dataset: its utterances, open.
+    statistics: `Statistics` by fold name.
+  """
+  arrays = {"recipe": np.array(to_json(make_recipe(config, dataset)))}
+  for fold, found in statistics.items():
+    arrays[f"{fold}/speaker_class"] = found.speaker_class
+    for kind in ("median", "mean", "deviation"):
+      for name, values in getattr(found, kind).items():
+        arrays[f"{fold}/{kind}/{name}"] = values
+  workdirs.write_arrays(workdir / FILE, arrays)
+
+
+def load(workdir: pathlib.Path) -> tuple[Recipe, FoldArrays]:
+  """Reads what `save` wrote.
+
+  Args:
+    workdir: of the experiment.
+
+  Returns:
+    The recipe, and each fold's arrays by `KIND/INPUT` or `speaker_class`.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path = workdir / FILE
+  try:
+    with np.load(path) as stored:
+      arrays = dict(stored)
+    recipe = from_json(str(arrays.pop("recipe")))
+  except (OSError, ValueError, KeyError, TypeError, EOFError,
+          zipfile.BadZipFile) as error:  # fmt: skip
+    raise UserError(
+      f"{path} is damaged ({error}): delete it and repeat the training command "
+      "with --mode=evaluate, which writes it again."
+    ) from error
+  folds: FoldArrays = {fold: {} for fold in recipe.folds}
+  for name, values in arrays.items():
+    fold, kind = name.split("/", 1)
+    folds[fold][kind] = values
+  return recipe, folds
