@@ -21,9 +21,11 @@ import numpy as np
 
 from ser_jax import inference, runs
 from ser_jax import workdir as workdirs
-from ser_jax.data import order, statistics
+from ser_jax.data import order
+from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import (
   Dataset,
+  fold_statistics,
   load_dataset,
   make_source,
   shard_folder,
@@ -150,10 +152,17 @@ def check(config) -> None:
       raise UserError(f"config.{field}={config[field]} must be at least 1.")
   if not config.seeds:
     raise UserError("config.seeds is empty: give at least one, such as (0,).")
-  if config.selection.metric not in ("uar", "wa"):
+  metric, in_time = config.selection.metric, config.data.target == CONTOURS
+  if metric not in (("ccc",) if in_time else ("uar", "wa")):
     raise UserError(
-      f"config.selection.metric={config.selection.metric!r} is neither uar "
-      "nor wa."
+      f"config.selection.metric={metric!r} is "
+      + ("not ccc." if in_time else "neither uar nor wa.")
+    )
+  if in_time != (config.task.name == "regress"):
+    raise UserError(
+      f"config.task.name={config.task.name!r} does not go with config.data."
+      f"target={config.data.target!r}: regress predicts contours, other tasks "
+      "predict classes."
     )
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
   make_model(config, classes=len(config.data.classes))
@@ -211,6 +220,8 @@ def make_model(config, **sizes: int | str | None):
   options = {k: v for k, v in config.model.items() if k != "name"}
   build = MODELS[config.model.name]
   fields = build.__dataclass_fields__
+  # Contours are named where classes are.
+  sizes["targets"] = sizes.get("classes")
   sizes = {name: size for name, size in sizes.items() if name in fields}
   try:
     return build(**sizes, **options)
@@ -255,10 +266,8 @@ def assemble(
   steps = order.steps_per_epoch(
     max(len(run.train) for run in listed), config.batch_size
   )
-  fold_statistics = {
-    fold.name: statistics.fold_statistics(
-      dataset.shards, dataset.examples.plans, fold
-    )
+  of_folds = {
+    fold.name: fold_statistics(dataset, fold)
     for fold in dataset.protocol.folds
   }
   return runs.Experiment(
@@ -275,7 +284,7 @@ def assemble(
       config,
       layout,
       classes=len(dataset.classes),
-      statistics=fold_statistics,
+      statistics=of_folds,
       steps=steps,
     ),
     steps=steps,
@@ -283,7 +292,7 @@ def assemble(
       tuple(listed[first : first + layout.size])
       for first in range(0, len(listed), layout.size)
     ),
-    statistics=fold_statistics,
+    statistics=of_folds,
   )
 
 
@@ -365,6 +374,7 @@ def describe_data(config, dataset: Dataset) -> dict:
     "transductive": any(
       plan.normalize == "speaker" for plan in dataset.examples.plans.values()
     ),
+    "frame_rate": dataset.contours and dataset.contours.rate,
     "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
   }
 

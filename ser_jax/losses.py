@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 SHORTEST = 1e-6  # Shorter vectors have no direction.
+SMALLEST_SPREAD = 1e-12  # Below, both contours are one constant.
 
 
 def cross_entropy(
@@ -77,6 +78,61 @@ def squared_error(
   error = found.astype(jnp.float32) - wanted.astype(jnp.float32)
   losses = jnp.mean(jnp.square(error), axis=-1)
   return jnp.sum(losses * weight), jnp.sum(weight)
+
+
+def concordance(
+  found: Float[Array, "batch time targets"],
+  wanted: Float[Array, "batch time targets"],
+  weight: Float[Array, "batch time"],
+  *,
+  per_sequence: bool = False,
+  axis_name: str | None = None,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """1 - CCC, averaged over targets (Trigeorgis et al. 2016, section 2.2).
+
+  CCC = 2 cov / (var_found + var_wanted + (mean_found - mean_wanted)^2), with
+  the moments of the population (Lin 1989). Where the denominator vanishes,
+  both being constant and equal, it is 0, like its gradient.
+
+  Args:
+    found: predictions.
+    wanted: the gold standard.
+    weight: 1 for a frame that counts, 0 for padding and filler.
+    per_sequence: moments of each sequence by itself; else of all frames of the
+      batch together.
+    axis_name: the mapped axis that the batch is split over, if any.
+
+  Returns:
+    The sum over sequences, and how many have frames; or this device's share of
+    the one value, and of 1.
+  """
+  found, wanted = found.astype(jnp.float32), wanted.astype(jnp.float32)
+  axes = (1,) if per_sequence else (0, 1)
+  # A sequence lies on one device, a batch on all.
+  across = None if per_sequence else axis_name
+
+  def total(x):
+    x = jnp.sum(x * weight[:, :, None], axis=axes, keepdims=True)
+    return x if across is None else jax.lax.psum(x, across)
+
+  count = total(jnp.ones_like(found))
+
+  def moment(x):
+    return total(x) / jnp.maximum(count, 1.0)
+
+  means = moment(found), moment(wanted)
+  one, other = found - means[0], wanted - means[1]
+  spread = moment(one**2) + moment(other**2) + (means[0] - means[1]) ** 2
+  defined = spread > SMALLEST_SPREAD
+  ccc = jnp.where(
+    defined, 2.0 * moment(one * other) / jnp.where(defined, spread, 1.0), 0.0
+  )
+  losses = jnp.mean(1.0 - ccc, axis=-1)
+  present = (count[..., 0] > 0).astype(jnp.float32)
+  if across is not None:
+    # Every device has the whole value: together they are to have it once.
+    present = present / jax.lax.psum(1.0, across)
+  return jnp.sum(losses * present), jnp.sum(present)
 
 
 def entropy(

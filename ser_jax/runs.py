@@ -16,11 +16,12 @@ from jaxtyping import PyTree
 from ser_jax import workdir as workdirs
 from ser_jax.batch import Batch
 from ser_jax.data import statistics
+from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import Dataset
 from ser_jax.data.examples import Source, example_batch
 from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
-from ser_jax.evaluation import metrics
+from ser_jax.evaluation import contours, metrics
 from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import loop, processes
 from ser_jax.train.checkpoint import Checkpoints
@@ -159,7 +160,7 @@ def train_group(
       checkpoint_epochs=config.checkpoint.every_epochs,
     )
     hooks = loop.Hooks(
-      score=functools.partial(_score, experiment.dataset),
+      score=functools.partial(_score, experiment),
       log=processes.only_primary(log.append),
       rewind=processes.only_primary(
         functools.partial(
@@ -199,11 +200,41 @@ def restore_group(
 
 
 def _score(
-  dataset: Dataset, run: loop.Run, scores: np.ndarray
+  experiment: Experiment, run: loop.Run, scores: np.ndarray
 ) -> dict[str, float]:
   """Validation metrics of one run."""
-  target = dataset.labels[run.validation]
-  return metrics.summarize(scores, target)
+  found = _predictions(experiment, run, run.validation, scores)
+  targets = experiment.dataset.contours
+  if targets is None:
+    return metrics.summarize(found["scores"], found["target"])
+  return contours.score(found, targets.names, targets.rate)
+
+
+def _predictions(
+  experiment: Experiment,
+  run: loop.Run,
+  part: np.ndarray,
+  scores: np.ndarray,
+) -> dict[str, np.ndarray]:
+  """A part of the corpus, what was found of it, in units, and wanted."""
+  dataset, table = experiment.dataset, experiment.dataset.shards.table
+  found = {
+    "utterance": table.ids[part],
+    "speaker": table.speakers[part],
+    "fold": np.full(len(part), run.fold),
+    "seed": np.full(len(part), run.seed),
+    "scores": scores.astype(np.float32),
+    "target": dataset.labels[part],
+  }
+  if dataset.contours is None:
+    return found
+  fold = experiment.statistics[run.fold]
+  mean, deviation = fold.mean[CONTOURS], fold.deviation[CONTOURS]
+  return found | {
+    "scores": found["scores"] * deviation + mean,
+    "target": dataset.contours.values[part],
+    "frames": dataset.contours.frames[part],
+  }
 
 
 def predictions_file(workdir: pathlib.Path, run: loop.Run) -> pathlib.Path:
@@ -227,7 +258,6 @@ def save_predictions(
 ) -> None:
   """Predicts every run's test part, with the best and the last weights."""
   stats = group_statistics(experiment, group)
-  table, labels = experiment.dataset.shards.table, experiment.dataset.labels
   parts = [run.test for run in group]
   # The best weights last: their file says that the run is finished.
   for stem, weights in (("predictions_last", last), ("predictions", best)):
@@ -235,12 +265,5 @@ def save_predictions(
     for run, found in zip(group, scores, strict=True):
       processes.only_primary(workdirs.write_arrays)(
         predictions_file(experiment.workdir, run).with_name(f"{stem}.npz"),
-        {
-          "utterance": table.ids[run.test],
-          "speaker": table.speakers[run.test],
-          "fold": np.full(len(run.test), run.fold),
-          "seed": np.full(len(run.test), run.seed),
-          "scores": found.astype(np.float32),
-          "target": labels[run.test],
-        },
+        _predictions(experiment, run, run.test, found),
       )

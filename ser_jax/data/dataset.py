@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ser_jax.data import protocols, shards, statistics
+from ser_jax.data.contours import CONTOURS, Contours, read_contours
 from ser_jax.data.examples import Examples, Row, Source
 from ser_jax.data.labels import describe, label_words, labelled
 from ser_jax.data.protocols import Protocol
@@ -26,6 +27,7 @@ class Dataset:
     labels: class index of every utterance of the shards, -1 for none.
     protocol: the folds.
     examples: what the data sources read.
+    contours: targets in time, where these are what is predicted.
   """
 
   shards: shards.Shards
@@ -33,6 +35,7 @@ class Dataset:
   labels: Int[np.ndarray, "all"]
   protocol: Protocol
   examples: Examples
+  contours: Contours | None = None
 
 
 def shard_folder(config) -> pathlib.Path:
@@ -90,8 +93,13 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
         "config.data.shards at others, or build them."
       )
   classes = tuple(config.data.classes)
-  words = label_words(found.table, config.data)
-  labels = class_labels(words, classes, config.data.merge)
+  contours = None
+  if config.data.target == CONTOURS:
+    contours = _contours(found, config.data)
+    labels = np.zeros(len(found.table.ids), np.int32)
+  else:
+    words = label_words(found.table, config.data)
+    labels = class_labels(words, classes, config.data.merge)
   keep = np.flatnonzero(labels >= 0)
   protocol = protocols.make_protocol(found.table, keep, labels, config.protocol)
   plans = statistics.make_plans(found, config.data, protocol.folds, keep)
@@ -99,6 +107,8 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
     protocol, notes=(*protocol.notes, *_notes(config.data))
   )
   targets = {"emotion": labels}
+  if contours is not None:
+    targets |= {CONTOURS: contours.values, "frames": contours.frames}
   if "labelled_fraction" in config.data:
     targets["labelled"] = _labelled(labels, protocol, config.data)
   _, speakers = np.unique(found.table.speakers, return_inverse=True)
@@ -109,12 +119,45 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
     speakers=speakers.astype(np.int32),
     keep=keep,
   )
-  return Dataset(found, classes, labels, protocol, examples)
+  return Dataset(found, classes, labels, protocol, examples, contours)
+
+
+def _contours(found: shards.Shards, config) -> Contours:
+  """The targets in time that a config asks for.
+
+  Raises:
+    UserError: see `read_contours`; or batches of several lengths.
+  """
+  for name, plan in config.inputs.items():
+    if plan.buckets or plan.resample:
+      raise UserError(
+        f"config.data.inputs.{name}: contours need every frame of one length: "
+        "set buckets=() and resample=False."
+      )
+  return read_contours(
+    found, tuple(config.classes), list(config.inputs), config.max_frames
+  )
+
+
+def fold_statistics(
+  dataset: Dataset, fold: protocols.Fold
+) -> statistics.Statistics:
+  """Figures of a fold's training part, those of contours among them."""
+  found = statistics.fold_statistics(
+    dataset.shards, dataset.examples.plans, fold
+  )
+  if dataset.contours is None:
+    return found
+  mean, deviation = dataset.contours.moments(fold.train)
+  return found.replace(
+    mean=found.mean | {CONTOURS: mean},
+    deviation=found.deviation | {CONTOURS: deviation},
+  )
 
 
 def _notes(config) -> list[str]:
   """What a reader of the results must know of the labels."""
-  notes = [] if config.target == "emotion" else [describe(config)]
+  notes = [] if config.target in ("emotion", CONTOURS) else [describe(config)]
   if config.get("labelled_fraction", 1.0) < 1:
     notes.append(
       f"{config.labelled_fraction:.1%} of the training utterances are labelled."

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ser_jax.batch import Batch
+from ser_jax.data.contours import CONTOURS
 from ser_jax.data.statistics import InputPlan, Statistics, as_float
 
 
@@ -75,7 +76,8 @@ def prepare(
 
   Returns:
     The batch that models see: zero beyond each length, lengths 0 for filler.
-    Its target `speaker` numbers the training speakers, -1 for others.
+    Its target `speaker` numbers the training speakers, -1 for others; contours
+    are standardised.
   """
   inputs, lengths = {}, {}
   for name, plan in plans.items():
@@ -96,9 +98,17 @@ def prepare(
       if plan.clip:
         x = jnp.clip(x, -plan.clip, plan.clip)
     inputs[name], lengths[name] = jnp.where(valid[..., None], x, 0.0), length
-  speaker = statistics.speaker_class[batch.speaker]
+  targets = {
+    **batch.targets,
+    "speaker": statistics.speaker_class[batch.speaker],
+  }
+  if CONTOURS in targets:
+    mean, deviation = (
+      x[CONTOURS][None, None] for x in (statistics.mean, statistics.deviation)
+    )
+    targets[CONTOURS] = (targets[CONTOURS] - mean) / deviation
   return batch.replace(
     inputs=inputs,
     lengths=lengths,
-    targets={**batch.targets, "speaker": speaker},
+    targets=targets,
   )

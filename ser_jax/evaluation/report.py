@@ -13,7 +13,12 @@ import zipfile
 import numpy as np
 
 from ser_jax.errors import UserError
-from ser_jax.evaluation import metrics, statistics
+from ser_jax.evaluation import (
+  contour_report,
+  markdown,
+  metrics,
+  statistics,
+)
 
 TINY = 10  # test utterances of a class under which a fold's recall is noise
 
@@ -41,19 +46,30 @@ def rebuild(folder: pathlib.Path) -> dict:
   Raises:
     UserError: predictions are missing, damaged or not finite.
   """
-  from ser_jax.evaluation import figures, markdown  # matplotlib: only here
-
   info = json.loads((folder / "report_info.json").read_text())
   history = _read_history(folder / "metrics.jsonl")
-  found = summarize(_read(folder / "predictions.npz"), info, history)
+  predictions = _read(folder / "predictions.npz")
   last = folder / "predictions_last.npz"
+  in_time = info.get("frame_rate")  # None for one class an utterance
+  kind = contour_report if in_time else markdown
+  summary_of = contour_report.summarize if in_time else summarize
+  found = summary_of(predictions, info, history)
   if last.exists():
-    found["last_epoch"] = summarize(_read(last), info, history)["summary"]
-  found["figures"] = figures.draw(folder, found, history)
+    found["last_epoch"] = summary_of(_read(last), info, history)["summary"]
+  found["figures"] = _draw(folder, found, history, predictions)
   _write(folder / "report.json", json.dumps(found, indent=2))
-  text = markdown.render(found)
-  _write(folder / "report.md", text)
-  return found | {"text": markdown.console(found, folder)}
+  _write(folder / "report.md", kind.render(found))
+  return found | {"text": kind.console(found, folder)}
+
+
+def _draw(folder, found: dict, history: list[dict], predictions: dict):
+  """Draws the figures that go with the predictions."""
+  # matplotlib: only here
+  from ser_jax.evaluation import contour_figures, figures
+
+  if found.get("frame_rate"):
+    return contour_figures.draw(folder, found, history, predictions)
+  return figures.draw(folder, found, history)
 
 
 def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 
 RESAMPLES = 2000
 
@@ -21,7 +21,7 @@ def mean_and_std(values: Float[np.ndarray, "runs"]) -> dict[str, float]:
 
 
 def speaker_bootstrap(
-  confusions: Int[np.ndarray, "speakers classes classes"],
+  confusions: Num[np.ndarray, "speakers rows columns"],
   metric: Callable[[np.ndarray], np.ndarray],
   *,
   seed: int = 0,
@@ -30,8 +30,8 @@ def speaker_bootstrap(
   """A 95 % interval of a pooled metric, speakers drawn with replacement.
 
   Args:
-    confusions: counts of each speaker (all seeds together).
-    metric: confusion matrices `[..., classes, classes]` to values.
+    confusions: counts, or other sums, of each speaker (all seeds together).
+    metric: added up, `[..., rows, columns]`, to values.
     seed: of the draws.
     resamples: draws.
 

@@ -22,6 +22,7 @@ from ser_jax.nn.recurrent_batch_norm import (
 )
 
 Frames = Float[Array, "batch time dim"]
+Carry = tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]
 
 
 def uniform(bound: float) -> Callable:
@@ -58,11 +59,21 @@ class LSTM(nn.Module):
   hoist: bool = True
   biases: int = 1
 
-  @nn.compact
   def __call__(
     self, x: Frames, lengths: Int[Array, "batch"]
   ) -> Float[Array, "batch time hidden"]:
     """Runs over each utterance from zero states."""
+    shape = (len(x), self.hidden)
+    # The cell is a sum over time, for which half precision is too coarse.
+    return self.resume(
+      x, lengths, (jnp.zeros(shape, x.dtype), jnp.zeros(shape))
+    )[0]
+
+  @nn.compact
+  def resume(
+    self, x: Frames, lengths: Int[Array, "batch"], carry: Carry
+  ) -> tuple[Float[Array, "batch time hidden"], Carry]:
+    """Runs on from other states, which it returns as they are at the end."""
     size, draw = self.hidden, uniform(self.hidden**-0.5)
     kernel = self.param("kernel", draw, (x.shape[-1], 4 * size))
     recurrent = self.param("recurrent", draw, (size, 4 * size))
@@ -86,9 +97,8 @@ class LSTM(nn.Module):
 
     valid = valid_frames(lengths, x.shape[1])
     inputs = project(x) if self.hoist else x
-    zero = jnp.zeros((len(x), size))
-    _, ys = jax.lax.scan(step, (zero, zero), time_major(inputs, valid))
-    return zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
+    carry, ys = jax.lax.scan(step, carry, time_major(inputs, valid))
+    return zero_padding(jnp.swapaxes(ys, 0, 1), lengths), carry
 
 
 class GRU(nn.Module):

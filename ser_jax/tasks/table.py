@@ -5,6 +5,7 @@ from ser_jax.tasks import (
   classify,
   complementary,
   domain_adversarial,
+  regress,
 )
 
 TASKS = {
@@ -12,4 +13,5 @@ TASKS = {
   "classify": classify.stages,
   "complementary": complementary.stages,
   "domain_adversarial": domain_adversarial.stages,
+  "regress": regress.stages,
 }

@@ -1,0 +1,122 @@
+"""Contours in time: one phase, 1 - CCC or the mean squared error.
+
+Targets are standardised by the training part (`data/prepare.py`), and so are
+the scores; who saves them brings them back into the targets' units.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from ser_jax import losses
+from ser_jax.batch import Batch
+from ser_jax.errors import UserError
+from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
+
+OBJECTIVES = ("ccc", "mse")
+
+
+def stages(
+  model: nn.Module,
+  config,
+  optimizer: Callable[[int], optax.GradientTransformationExtraArgs],
+  axis_name: str | None,
+) -> tuple[Stage, ...]:
+  """The single stage `train`.
+
+  Args:
+    model: see `regress`.
+    config: the whole config; `task.objective`, `task.per_sequence` and
+      `epochs` are read.
+    optimizer: epochs of a stage to its optimizer.
+    axis_name: the mapped axis that a batch is split over, if any.
+
+  Returns:
+    One stage.
+
+  Raises:
+    UserError: an objective that does not exist, or that has no sequences.
+  """
+  objective, each = config.task.objective, config.task.per_sequence
+  if objective not in OBJECTIVES or (each and objective != "ccc"):
+    raise UserError(
+      f"config.task.objective={objective!r} must be one of "
+      f"{', '.join(OBJECTIVES)}; config.task.per_sequence goes with ccc alone."
+    )
+  task = regress(
+    model,
+    optimizer(config.epochs),
+    objective=objective,
+    per_sequence=each,
+    axis_name=axis_name,
+  )
+  return (Stage("train", task, config.epochs),)
+
+
+def regress(
+  model: nn.Module,
+  tx: optax.GradientTransformationExtraArgs,
+  *,
+  objective: str = "ccc",
+  per_sequence: bool = False,
+  axis_name: str | None = None,
+) -> Task:
+  """Regression of every frame's targets (Trigeorgis et al. 2016, 2.2).
+
+  Args:
+    model: returns `contours` `[batch, frames, targets]`.
+    tx: the optimizer of every parameter.
+    objective: `ccc` for 1 - CCC, `mse` for the mean squared error.
+    per_sequence: the CCC of each utterance; else of the batch as a whole.
+    axis_name: the mapped axis that the batch is split over, if any.
+
+  Returns:
+    A task with the single phase `regress`; its `scores` are contours, and its
+    metrics tell `ccc_loss` and `mse` whatever is minimised.
+  """
+
+  def init(rng: Array, batch: Batch) -> tuple[Params, PyTree]:
+    variables = model.init(rng, batch.inputs, batch.lengths, train=False)
+    return variables["params"], {}
+
+  def loss_fn(
+    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
+  ) -> tuple[Array, tuple[PyTree, Totals]]:
+    del progress
+    outputs = model.apply(
+      {"params": params},
+      batch.inputs,
+      batch.lengths,
+      train=True,
+      rngs={"dropout": rng},
+    )
+    found, wanted = outputs["contours"], batch.targets["contours"]
+    weight = frame_weight(batch)
+    concordance = losses.concordance(
+      found, wanted, weight, per_sequence=per_sequence, axis_name=axis_name
+    )
+    mse = losses.squared_error(found, wanted, weight)
+    chosen = concordance if objective == "ccc" else mse
+    totals = {"loss": chosen, "ccc_loss": concordance, "mse": mse}
+    return losses.mean(*chosen, axis_name), (batch_stats, totals)
+
+  def predict(
+    params: Params, batch_stats: PyTree, batch: Batch
+  ) -> dict[str, Float[Array, "..."]]:
+    del batch_stats
+    outputs = model.apply(
+      {"params": params}, batch.inputs, batch.lengths, train=False
+    )
+    return {"scores": outputs["contours"].astype(jnp.float32)}
+
+  return Task(init, (Phase("regress", None, loss_fn, tx),), predict)
+
+
+def frame_weight(batch: Batch) -> Float[Array, "batch frames"]:
+  """1 for a frame that has targets, 0 for padding and filler."""
+  frames = jnp.arange(batch.targets["contours"].shape[1])
+  valid = frames[None] < batch.targets["frames"][:, None]
+  return valid * batch.weight[:, None]
