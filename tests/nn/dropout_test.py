@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from ser_jax.nn.dropout import Dropout
+from ser_jax.nn.dropout import Dropout, GaussianNoise
 
 
 def drop(x, seed=0, **options):
@@ -55,3 +55,16 @@ def test_many_devices_drop_as_one_does(devices):
   split = x.reshape(devices, 8 // devices, 40)
   pmapped = jax.pmap(local, axis_name="data", devices=jax.devices()[:devices])
   np.testing.assert_array_equal(pmapped(split).reshape(8, 40), one)
+
+
+def test_noise_has_the_deviation_asked_for_and_is_absent_in_evaluation():
+  x = jnp.full((64, 500), 3.0)
+  out = np.asarray(
+    GaussianNoise(0.1).apply(
+      {}, x, train=True, rngs={"dropout": jax.random.key(0)}
+    )
+  )
+  assert out.std() == pytest.approx(0.1, rel=0.02)
+  assert out.mean() == pytest.approx(3.0, abs=2e-3)
+  assert not np.array_equal(out[0], out[1])
+  np.testing.assert_array_equal(GaussianNoise(0.1).apply({}, x, train=False), x)
