@@ -123,6 +123,13 @@ def get_config() -> ConfigDict:
       "during_training": False,
     }
   )
+  config.report = ConfigDict(
+    {
+      # Whether to save what embeds utterances (every fold of the first seed),
+      # probe it for speaker and emotion, and draw it.
+      "embeddings": False,
+    }
+  )
   # What the paper reports for this row, for the report.
   config.paper = ConfigDict({})
   return config

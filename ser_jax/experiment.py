@@ -19,13 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax import inference, runs
+from ser_jax import inference, inspection, runs
 from ser_jax import workdir as workdirs
-from ser_jax.data import order
-from ser_jax.data.contours import CONTOURS
+from ser_jax.data import order, statistics
 from ser_jax.data.dataset import (
   Dataset,
-  fold_statistics,
   load_dataset,
   make_source,
   shard_folder,
@@ -39,6 +37,7 @@ from ser_jax.tasks.table import TASKS
 from ser_jax.tasks.task import Stage
 from ser_jax.train import loop, processes
 from ser_jax.train.compile import Layout, make_layout
+from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.state import init_state
 
@@ -79,6 +78,7 @@ def train(
           ", ".join(run.name for run in group),
         )
         runs.train_group(experiment, engines, group, log, should_stop)
+    _look(experiment, engines[-1])
     return processes.on_primary(lambda: finish(experiment))
 
 
@@ -104,6 +104,7 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
     for group in experiment.groups:
       weights = runs.restore_group(experiment, group)
       runs.save_predictions(experiment, engines[-1], group, *weights)
+    _look(experiment, engines[-1])
     return processes.on_primary(lambda: finish(experiment))
 
 
@@ -152,17 +153,10 @@ def check(config) -> None:
       raise UserError(f"config.{field}={config[field]} must be at least 1.")
   if not config.seeds:
     raise UserError("config.seeds is empty: give at least one, such as (0,).")
-  metric, in_time = config.selection.metric, config.data.target == CONTOURS
-  if metric not in (("ccc",) if in_time else ("uar", "wa")):
+  if config.selection.metric not in ("uar", "wa"):
     raise UserError(
-      f"config.selection.metric={metric!r} is "
-      + ("not ccc." if in_time else "neither uar nor wa.")
-    )
-  if in_time != (config.task.name == "regress"):
-    raise UserError(
-      f"config.task.name={config.task.name!r} does not go with config.data."
-      f"target={config.data.target!r}: regress predicts contours, other tasks "
-      "predict classes."
+      f"config.selection.metric={config.selection.metric!r} is neither uar "
+      "nor wa."
     )
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
   make_model(config, classes=len(config.data.classes))
@@ -220,8 +214,6 @@ def make_model(config, **sizes: int | str | None):
   options = {k: v for k, v in config.model.items() if k != "name"}
   build = MODELS[config.model.name]
   fields = build.__dataclass_fields__
-  # Contours are named where classes are.
-  sizes["targets"] = sizes.get("classes")
   sizes = {name: size for name, size in sizes.items() if name in fields}
   try:
     return build(**sizes, **options)
@@ -266,8 +258,10 @@ def assemble(
   steps = order.steps_per_epoch(
     max(len(run.train) for run in listed), config.batch_size
   )
-  of_folds = {
-    fold.name: fold_statistics(dataset, fold)
+  fold_statistics = {
+    fold.name: statistics.fold_statistics(
+      dataset.shards, dataset.examples.plans, fold
+    )
     for fold in dataset.protocol.folds
   }
   return runs.Experiment(
@@ -284,7 +278,7 @@ def assemble(
       config,
       layout,
       classes=len(dataset.classes),
-      statistics=of_folds,
+      statistics=fold_statistics,
       steps=steps,
     ),
     steps=steps,
@@ -292,7 +286,7 @@ def assemble(
       tuple(listed[first : first + layout.size])
       for first in range(0, len(listed), layout.size)
     ),
-    statistics=of_folds,
+    statistics=fold_statistics,
   )
 
 
@@ -335,6 +329,12 @@ def make_stages(
   )
 
 
+def _look(experiment: runs.Experiment, engine: Engine) -> None:
+  """Saves embeddings for the report, if it is to have them."""
+  if experiment.config.report.embeddings:
+    inspection.look(experiment, engine)
+
+
 def finish(experiment: runs.Experiment) -> dict:
   """Joins the runs' predictions and writes the report."""
   finished = [run for group in experiment.groups for run in group]
@@ -374,7 +374,6 @@ def describe_data(config, dataset: Dataset) -> dict:
     "transductive": any(
       plan.normalize == "speaker" for plan in dataset.examples.plans.values()
     ),
-    "frame_rate": dataset.contours and dataset.contours.rate,
     "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
   }
 

@@ -26,6 +26,7 @@ RESUMABLE = (
   "checkpoint.every_epochs",
   *("analysis.seconds", "analysis.frames", "analysis.peaks"),
   "analysis.save_hlo",
+  "report.embeddings",
   *("profile.steps", "profile.skip", "profile.during_training"),
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -42,9 +42,11 @@ MAY_IMPORT = {
   "ser_jax.inference": FLOOR | {"ser_jax.workdir"},
   "ser_jax.export": FLOOR | {"ser_jax.inference"},
   "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
+  "ser_jax.inspection": FLOOR | PIPELINE | {"ser_jax.runs", "ser_jax.workdir"},
   "ser_jax.experiment": FLOOR
   | PIPELINE
-  | {"ser_jax.inference", "ser_jax.runs", "ser_jax.workdir"},
+  | {"ser_jax.inference", "ser_jax.inspection"}
+  | {"ser_jax.runs", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE
   | {

@@ -115,6 +115,38 @@ def _confusion(found: dict) -> str:
   return table(["true \\ predicted", *names], rows)
 
 
+def _embeddings(found: dict) -> str:
+  """What linear probes read from embeddings; nothing if none were saved."""
+  if "embeddings" not in found:
+    return ""
+  rows = []
+  for name, probes in found["embeddings"].items():
+    speaker, emotion = probes["speaker"], probes["emotion"]
+    rows.append(
+      [
+        name,
+        f"{percent(speaker['accuracy'])} ± {percent(speaker['std'])}",
+        percent(speaker["chance"]),
+        f"{percent(emotion['uar'])} ± {percent(emotion['std'])}",
+        percent(emotion["chance"]),
+        probes["runs"],
+      ]
+    )
+  header = [
+    *("embedding", "speaker, accuracy %", "largest speaker"),
+    *("emotion, UAR %", "chance", "runs"),
+  ]
+  return f"""
+## Embeddings
+
+Logistic regressions on the best weights' embeddings: the speaker among those of
+the training part (cross-validated), the emotion category learned there and told
+of test speakers. Mean ± standard deviation over the folds of the first seed.
+
+{table(header, rows)}
+"""
+
+
 def _title(found: dict) -> str:
   title = f"{found['system']} ({found['variant']}) on {found['corpus']}"
   if not found["speaker_independent"]:
@@ -162,7 +194,7 @@ each run's best validation epoch.
 {_classes(found)}
 
 {_confusion(found)}
-
+{_embeddings(found)}
 ## Again
 
 ```

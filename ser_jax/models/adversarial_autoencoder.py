@@ -327,14 +327,14 @@ class AdversarialAutoencoder(nn.Module):
       train: batch statistics and dropout if true.
 
     Returns:
-      `logits` `[batch, classes]`, their softmax `y`, and with an autoencoder
-      `z` `[batch, latent]`.
+      `logits` `[batch, classes]`, their softmax `y`, `hidden` `[batch, units]`
+      that they are made of, and with an autoencoder `z` `[batch, latent]`.
     """
     (name,) = inputs
     length = lengths[name]
     hidden = self.encoder(self.fixed_length(inputs[name]), length, train=train)
     logits = self.y(hidden, length > 0, train=train)
-    outputs = {"logits": logits, "y": jax.nn.softmax(logits)}
+    outputs = {"logits": logits, "y": jax.nn.softmax(logits), "hidden": hidden}
     if self.autoencoder:
       outputs["z"] = self.z(hidden, length > 0, train=train)
     return outputs

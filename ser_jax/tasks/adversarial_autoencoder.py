@@ -117,9 +117,11 @@ def adversarial_autoencoder(
 
   Returns:
     A task whose batches have the target `labelled` beside `emotion`: 1 where
-    the label may be seen. Its `scores` are y.
+    the label may be seen. Its `scores` are y, and it shows `hidden`, `y` and `z`.
   """
-  plain = classify.classify(model, optimizers["classification"])
+  plain = classify.classify(
+    model, optimizers["classification"], shows=("hidden", "y", "z")
+  )
   make = {
     "reconstruction": _reconstruction,
     "discriminators": _discriminators,
@@ -132,7 +134,32 @@ def adversarial_autoencoder(
     Phase(name, SCOPES[name], make[name](model, axis_name), tx)
     for name, tx in optimizers.items()
   )
-  return Task(plain.init, phases, plain.predict)
+  return Task(
+    plain.init,
+    phases,
+    plain.predict,
+    _decoding(model) if "reconstruction" in optimizers else None,
+  )
+
+
+def _decoding(model: nn.Module) -> Callable[..., Float[Array, "batch ..."]]:
+  """The decoder as it is after training."""
+
+  def decode(params, stats, y, z, batch):
+    ((name, x),) = batch.inputs.items()
+    found = model.apply(
+      {"params": params, "batch_stats": stats},
+      jnp.concatenate([y, z], axis=-1),
+      batch.lengths[name],
+      model.fixed_length(x).shape[1:],
+      train=False,
+      method=lambda module, *latent, train: module.decoder(
+        *latent, train=train
+      ),
+    )
+    return found[:, : x.shape[1]]
+
+  return decode
 
 
 def _apply(

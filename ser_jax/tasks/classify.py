@@ -45,6 +45,7 @@ def classify(
   *,
   label_smoothing: float = 0.0,
   axis_name: str | None = None,
+  shows: tuple[str, ...] = ("embedding",),
 ) -> Task:
   """Cross-entropy over the emotions, averaged over the model's heads.
 
@@ -54,6 +55,7 @@ def classify(
     tx: the optimizer of every parameter.
     label_smoothing: the share of probability spread evenly over the classes.
     axis_name: the mapped axis that a batch is split over, if any.
+    shows: outputs that predictions have, too, where the model does.
 
   Returns:
     A task with the single phase `classify`; its `scores` are probabilities.
@@ -101,6 +103,7 @@ def classify(
       train=False,
     )
     logits = outputs["logits"].astype(jnp.float32)
-    return {"scores": jax.nn.softmax(logits)}
+    shown = {name: outputs[name] for name in shows if name in outputs}
+    return {"scores": jax.nn.softmax(logits), **shown}
 
   return Task(init, (Phase("classify", None, loss_fn, tx),), predict)

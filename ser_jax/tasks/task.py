@@ -47,12 +47,15 @@ class Task:
     init: `(rng, batch)` to `(params, batch_stats)`.
     phases: walked in order by every step.
     predict: `(params, batch_stats, batch)` to named arrays; `scores` are what
-      the evaluation saves.
+      the evaluation saves, the others are there to be looked at.
+    decode: of a generative model: `(params, batch_stats, y, z, batch)` to
+      inputs like the batch's, from latent variables `[batch, dim]`.
   """
 
   init: Callable[[Array, Batch], tuple[Params, PyTree]]
   phases: tuple[Phase, ...]
   predict: Callable[[Params, PyTree, Batch], dict[str, Float[Array, "..."]]]
+  decode: Callable[..., Float[Array, "batch ..."]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

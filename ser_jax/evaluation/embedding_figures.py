@@ -1,0 +1,159 @@
+"""Pictures of the inside: t-SNE by emotion and speaker, attention, cosine.
+
+One run stands for all: the first that `embeddings.npz` is there of.
+"""
+
+import json
+import pathlib
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+
+from ser_jax.evaluation import embeddings, figures, generation_figures
+from ser_jax.evaluation.figures import BLUE, GREY, ORANGE, STYLE, plt
+
+LEAST = 12  # utterances under which t-SNE has nothing to arrange
+
+
+def draw(
+  folder: pathlib.Path,
+  classes: list[str],
+  history: list[dict],
+) -> list[str]:
+  """Draws what a workdir has to show of the inside.
+
+  Args:
+    folder: `--workdir`.
+    classes: names by class index.
+    history: lines of the training log.
+
+  Returns:
+    Paths relative to the folder.
+  """
+  drawn = {}
+  compared = [line for line in history if "cosine" in line["train"]]
+  if compared:
+    config = json.loads((folder / "config.json").read_text())
+    drawn["cosine"] = _cosine(compared, config["task"]["threshold"])
+  found = embeddings.read(folder)
+  if found:
+    name, run = next(iter(found.items()))
+    drawn |= _of_run(run, name)
+    generated = folder / "runs" / name / "generated.npz"
+    if generated.exists():
+      with np.load(generated) as stored:
+        drawn |= generation_figures.draw(dict(stored), classes, name)
+  return figures.save(folder, drawn)
+
+
+def _of_run(run: dict[str, np.ndarray], name: str) -> dict[str, plt.Figure]:
+  """One map of each embedding, and attention where there is any."""
+  drawn = {
+    f"tsne_{key}": _maps(_tsne(x), run, f"{key}, {name}")
+    for key, x in embeddings.vectors(run).items()
+    if len(x) >= LEAST
+  }
+  attention = {k: x for k, x in run.items() if k.startswith("attention")}
+  if attention:
+    drawn["attention"] = _attention(attention, run["split"] == "test", name)
+  return drawn
+
+
+def _tsne(
+  x: Float[np.ndarray, "utterances dim"],
+) -> Float[np.ndarray, "utterances 2"]:
+  """t-SNE from principal components (van der Maaten and Hinton 2008)."""
+  from sklearn.manifold import TSNE
+
+  perplexity = min(30.0, (len(x) - 1) / 3)
+  centred = (x - x.mean(axis=0)) / max(float(x.std()), 1e-8)
+  return TSNE(perplexity=perplexity, random_state=0).fit_transform(
+    centred.astype(np.float32)
+  )
+
+
+@matplotlib.rc_context(STYLE)
+def _maps(places: np.ndarray, run: dict[str, np.ndarray], title: str):
+  """The same places twice, test speakers with dark edges."""
+  figure, panels = plt.subplots(1, 2, figsize=(11.5, 4.4))
+  test = run["split"] == "test"
+  for axes, kind in zip(panels, ("emotion", "speaker"), strict=True):
+    words = np.unique(run[kind])
+    colours = plt.get_cmap("tab10" if len(words) <= 10 else "gist_ncar")
+    for number, word in enumerate(words):
+      share = number if len(words) <= 10 else (number + 0.5) / len(words)
+      for side, edge, size in ((~test, "none", 16), (test, "black", 26)):
+        here = (run[kind] == word) & side
+        axes.scatter(*places[here].T, s=size, color=colours(share),
+                     edgecolors=edge, linewidths=0.7)  # fmt: skip
+      axes.scatter([], [], s=20, color=colours(share), label=word)
+    axes.scatter([], [], s=26, color="white", edgecolors="black",
+                 label="test speaker")  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(f"by {kind}")
+    axes.legend(frameon=False, fontsize=7, loc="center left",
+                bbox_to_anchor=(1.0, 0.5),
+                ncols=1 if len(words) < 14 else 2)  # fmt: skip
+  figure.suptitle(f"t-SNE of {title}", fontsize=10)
+  figure.tight_layout()
+  return figure
+
+
+@matplotlib.rc_context(STYLE)
+def _attention(
+  weights: dict[str, Float[np.ndarray, "utterances frames"]],
+  test: np.ndarray,
+  name: str,
+):
+  """Weights of every test utterance, and their mean, over the frames."""
+  figure, panels = plt.subplots(
+    2, len(weights), figsize=(1 + 4.6 * len(weights), 5.4), squeeze=False,
+    sharex=True, height_ratios=(3, 1.3),
+  )  # fmt: skip
+  for column, (key, x) in enumerate(weights.items()):
+    x = x[test]
+    # Utterances by where their attention lies, so that habits show as bands.
+    centre = (x * np.arange(x.shape[1])).sum(axis=1) / x.sum(axis=1)
+    above, below = panels[:, column]
+    image = above.imshow(x[np.argsort(centre)] * x.shape[1], aspect="auto",
+                         cmap="Blues", interpolation="nearest",
+                         vmax=np.quantile(x, 0.995) * x.shape[1])  # fmt: skip
+    figure.colorbar(image, ax=above, label="weight × frames")
+    above.set_ylabel("test utterance")
+    above.set_title(key)
+    below.plot(x.mean(axis=0) * x.shape[1], color=BLUE, label="mean")
+    low, high = np.quantile(x, [0.1, 0.9], axis=0) * x.shape[1]
+    below.fill_between(range(x.shape[1]), low, high, color=BLUE, alpha=0.15,
+                       linewidth=0, label="10–90 %")  # fmt: skip
+    below.axhline(1.0, color=GREY, linestyle="--", linewidth=1,
+                  label="uniform")  # fmt: skip
+    below.set_xlabel("frame")
+    below.legend(frameon=False, fontsize=7)
+  figure.suptitle(f"Attention, {name}", fontsize=10)
+  figure.tight_layout()
+  return figure
+
+
+@matplotlib.rc_context(STYLE)
+def _cosine(history: list[dict], threshold: float | None):
+  """The cosine of two embeddings over training, against its threshold."""
+  figure, axes = plt.subplots(figsize=(5.4, 3.4))
+  runs = {}
+  for line in history:
+    runs.setdefault((line["fold"], line["seed"]), []).append(line)
+  for lines in runs.values():
+    axes.plot([x["epoch"] + 1 for x in lines],
+              [x["train"]["cosine"] for x in lines],
+              color=BLUE, alpha=0.4, linewidth=1)  # fmt: skip
+  axes.plot([], [], color=BLUE, label="every run")
+  if threshold is not None:
+    axes.axhline(threshold, color=ORANGE, linestyle="--",
+                 label=f"threshold {threshold}")  # fmt: skip
+  axes.set_ylim(-1.05, 1.05)
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.set_xlabel("epoch")
+  axes.set_ylabel("mean cosine in training")
+  axes.set_title("Cosine of the embeddings")
+  axes.legend(frameon=False, fontsize=8)
+  return figure

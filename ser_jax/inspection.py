@@ -1,0 +1,204 @@
+"""What a trained run shows beside scores: embeddings, and what it decodes.
+
+    checkpoints -> embeddings.npz, generated.npz in the runs' folders
+
+The runs are every fold of the first seed, with the best weights. Reports draw
+from these files; see `ser_jax/evaluation/embeddings.py`.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from ser_jax import runs
+from ser_jax import workdir as workdirs
+from ser_jax.batch import Batch
+from ser_jax.data.prepare import prepare
+from ser_jax.train import engine as engines
+from ser_jax.train import loop, processes
+
+SIDES = ("train", "validation", "test")
+DECODED = 32  # test utterances to reconstruct, and samples of each class
+STEPS = np.linspace(-3.0, 3.0, 9)  # of the traversal, in deviations of z
+
+
+def look(experiment: runs.Experiment, engine: engines.Engine) -> None:
+  """Writes what there is to look at.
+
+  Args:
+    experiment: whose runs are finished.
+    engine: of its last stage.
+
+  Raises:
+    UserError: a run has no checkpoint.
+  """
+  seed = int(experiment.config.seeds[0])
+  for group in experiment.groups:
+    if seed not in {run.seed for run in group}:
+      continue
+    best, _ = runs.restore_group(experiment, group)
+    parts = [
+      np.concatenate([getattr(run, side) for side in SIDES]) for run in group
+    ]
+    statistics = runs.group_statistics(experiment, group)
+    found = engines.outputs(engine, best, statistics, parts)
+    weights = experiment.layout.fetch_runs(best)
+    for number, run in enumerate(group):
+      if run.seed == seed:
+        shown = {name: arrays[number] for name, arrays in found.items()}
+        _write(experiment, run, "embeddings", describe(experiment, run) | shown)
+        own = jax.tree.map(lambda x, number=number: x[number], weights)
+        _write(
+          experiment, run, "generated", generate(experiment, run, own, shown)
+        )
+
+
+def _write(
+  experiment: runs.Experiment, run: loop.Run, stem: str, arrays: dict
+) -> None:
+  """Writes a run's file, if there is something to write."""
+  path = runs.predictions_file(experiment.workdir, run)
+  if arrays:
+    processes.only_primary(workdirs.write_arrays)(
+      path.with_name(f"{stem}.npz"), arrays
+    )
+
+
+def describe(
+  experiment: runs.Experiment, run: loop.Run
+) -> dict[str, np.ndarray]:
+  """Who says what, and on which side of the fold.
+
+  Args:
+    experiment: that the run is of.
+    run: a fold and a seed.
+
+  Returns:
+    `utterance`, `speaker`, `emotion`, `split` and `target`, for training,
+    validation and test part, in this order.
+  """
+  table, labels = experiment.dataset.shards.table, experiment.dataset.labels
+  sides = [getattr(run, side) for side in SIDES]
+  where = np.concatenate(sides)
+  return {
+    "utterance": table.ids[where].astype(str),
+    "speaker": table.speakers[where].astype(str),
+    "emotion": table.emotions[where].astype(str),
+    "split": np.repeat(SIDES, [len(side) for side in sides]),
+    "target": labels[where],
+  }
+
+
+def prepared(
+  experiment: runs.Experiment, run: loop.Run, index: Int[np.ndarray, "batch"]
+) -> Batch:
+  """A batch as the run's model sees it, made outside of any program.
+
+  Args:
+    experiment: that the run is of.
+    run: by whose training part inputs are standardised.
+    index: positions within the shards.
+
+  Returns:
+    The batch.
+  """
+  examples = experiment.dataset.examples
+  weight = np.ones(len(index), np.float32)
+  frames = examples.frames((index, weight))
+  records = [examples.read(int(number), frames) for number in index]
+  batch = Batch(
+    inputs={
+      name: np.stack([record[name] for record in records]) for name, _ in frames
+    },
+    lengths={name: examples.lengths(name)[index] for name, _ in frames},
+    targets={name: x[index] for name, x in examples.targets.items()},
+    weight=weight,
+    speaker=examples.speakers[index],
+    index=index.astype(np.int32),
+  )
+  return prepare(
+    jax.tree.map(jnp.asarray, batch),
+    experiment.statistics[run.fold],
+    examples.plans,
+  )
+
+
+def generate(
+  experiment: runs.Experiment,
+  run: loop.Run,
+  weights,
+  shown: dict[str, Float[np.ndarray, "utterances ..."]],
+) -> dict[str, np.ndarray]:
+  """What a decoder makes of latent variables; nothing without a decoder.
+
+  Args:
+    experiment: that the run is of.
+    run: of which test utterances are reconstructed.
+    weights: of the run.
+    shown: `scores` and `z` of its training, validation and test part.
+
+  Returns:
+    `input` and `reconstruction` of test utterances; `samples` and
+    `sample_class`: decoded from draws of the prior; `traversal`
+    `[classes, steps, ...]`: decoded along the direction in which z varies most,
+    `steps` deviations from its mean.
+  """
+  decode = experiment.stages[-1].task.decode
+  if decode is None:
+    return {}
+  step = jax.jit(decode)
+
+  def decoded(y, z, batch):
+    found = step(weights.params, weights.batch_stats, y, z, batch)
+    return np.asarray(found, np.float32)
+
+  batch = prepared(experiment, run, run.test[:DECODED])
+  y, z = shown["scores"], shown["z"]
+  first = len(y) - len(run.test)
+  mine = slice(first, first + len(batch.index))
+  classes, rng = y.shape[1], np.random.default_rng(0)
+  one_hot = np.eye(classes, dtype=np.float32)
+  drawn = np.repeat(np.arange(classes), DECODED)
+  along = _main_direction(z)
+  inputs = np.asarray(next(iter(batch.inputs.values())))
+  return {
+    "input": inputs,
+    "reconstruction": decoded(y[mine], z[mine], batch),
+    "sample_class": drawn,
+    "samples": decoded(
+      one_hot[drawn],
+      rng.standard_normal((len(drawn), z.shape[1]), np.float32),
+      _like(batch, len(drawn)),
+    ),
+    "steps": STEPS,
+    "traversal": decoded(
+      np.repeat(one_hot, len(STEPS), axis=0),
+      np.tile(along, (classes, 1)),
+      _like(batch, classes * len(STEPS)),
+    ).reshape(classes, len(STEPS), *inputs.shape[1:]),
+  }
+
+
+def _main_direction(
+  z: Float[np.ndarray, "utterances latent"],
+) -> Float[np.ndarray, "steps latent"]:
+  """Points along the first principal axis, through the mean."""
+  centred = z - z.mean(axis=0)
+  _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+  deviation = sizes[0] / np.sqrt(len(z))
+  offsets = STEPS[:, None] * deviation * axes[:1]
+  return (z.mean(axis=0) + offsets).astype(np.float32)
+
+
+def _like(batch: Batch, size: int) -> Batch:
+  """A batch of as many examples as asked for, as long as its longest."""
+
+  def widen(x):
+    return jnp.broadcast_to(x[:1], (size, *x.shape[1:]))
+
+  wide = jax.tree.map(widen, batch)
+  lengths = {name: jnp.full(size, x.max()) for name, x in batch.lengths.items()}
+  return dataclasses.replace(wide, lengths=lengths)
