@@ -80,6 +80,11 @@ def get_config() -> ConfigDict:
   )
   config.epochs = 50
   config.batch_size = 32
+  # Microbatches that a step's gradient is accumulated over, to save memory.
+  config.accumulate = 1
+  # float32, tf32 (the device's faster products of float32, if it has any), or
+  # bfloat16 (with float32 parameters, statistics and losses).
+  config.precision = "tf32"
   config.seeds = (0,)
   config.selection = ConfigDict(
     {

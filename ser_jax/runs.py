@@ -83,6 +83,7 @@ def _make_engine(
       task=stage.task,
       total_steps=stage.epochs * experiment.steps,
       axis_name=layout.axis_name,
+      accumulate=experiment.config.accumulate,
     )
 
   def predict_one(weights, item, stats, constants, frames):

@@ -345,4 +345,4 @@ class ConvBlock(nn.Module):
       Dropout(self.dropout, (1, 2), self.axis_name)(out, train=train)
     )
     lengths = lengths // POOL
-    return zero_padding(out, lengths), lengths
+    return zero_padding(out.astype(x.dtype), lengths), lengths

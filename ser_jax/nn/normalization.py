@@ -103,7 +103,8 @@ class BatchNorm(nn.Module):
     moments = masked_moments(x, mask, self.axis_name if train else None)
     factor, offset = self.coefficients(moments, train=train)
     shape = (1,) * (x.ndim - 1) + factor.shape
-    return x * factor.reshape(shape) + offset.reshape(shape)
+    y = x * factor.reshape(shape) + offset.reshape(shape)
+    return y.astype(x.dtype)
 
   @nn.compact
   def coefficients(

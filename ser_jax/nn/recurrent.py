@@ -38,7 +38,7 @@ def keep(
   valid: Bool[Array, "batch"], new: jax.Array, old: jax.Array
 ) -> jax.Array:
   """The new state of utterances that reach a step, the old one of others."""
-  return jnp.where(valid[:, None], new, old)
+  return jnp.where(valid[:, None], new.astype(old.dtype), old)
 
 
 def time_major(*arrays: jax.Array) -> tuple[jax.Array, ...]:
@@ -141,7 +141,7 @@ class GRU(nn.Module):
 
     valid = valid_frames(lengths, x.shape[1])
     inputs = project(x) if self.hoist else x
-    zero = jnp.zeros((len(x), size))
+    zero = jnp.zeros((len(x), size), x.dtype)
     _, ys = jax.lax.scan(step, zero, time_major(inputs, valid))
     return zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
 
@@ -257,9 +257,10 @@ class DSLSTM(nn.Module):
     valid = valid_frames(lengths, time)
     if self.hoist:
       x, y = x @ kernel_x, y @ kernel_y
-    zero = jnp.zeros((len(x), size))
+    # The cell is a sum over time, for which half precision is too coarse.
+    zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
     _, (ys, slots) = jax.lax.scan(
-      step, (zero, zero), (*time_major(x, y, valid), running)
+      step, zeros, (*time_major(x, y, valid), running)
     )
     if train and store is not None:
       store(slots)

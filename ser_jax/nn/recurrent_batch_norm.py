@@ -58,7 +58,8 @@ def normalize_step(
       *running_update((running.mean, running.variance), mean, variance, count)
     )
   factor = jax.lax.rsqrt(variance + EPSILON) * scale
-  return x * factor[None] + (bias - mean * factor)[None], running
+  y = x * factor[None] + (bias - mean * factor)[None]
+  return y.astype(x.dtype), running
 
 
 class RecurrentBatchNorm(nn.Module):

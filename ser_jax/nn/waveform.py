@@ -38,7 +38,8 @@ def conv1d(
     A signal of equal length.
   """
   if form == "fft":
-    return _fft(x, kernel)
+    single = (x.astype(jnp.float32), kernel.astype(jnp.float32))
+    return _fft(*single).astype(x.dtype)
   taps, inputs, _ = kernel.shape
   return jax.lax.conv_general_dilated(
     x,

@@ -164,7 +164,9 @@ def _select(mask, new, old):
   return jax.tree.map(pick, new, old)
 
 
-def make_layout(config, *, runs: int, batch_size: int) -> Layout:
+def make_layout(
+  config, *, runs: int, batch_size: int, accumulate: int = 1
+) -> Layout:
   """Lays an experiment out over the devices that there are.
 
   Args:
@@ -172,6 +174,7 @@ def make_layout(config, *, runs: int, batch_size: int) -> Layout:
       that `run` leaves), `run` (devices along the run axis).
     runs: folds x seeds of the experiment.
     batch_size: must divide by the devices of the data axis.
+    accumulate: microbatches that each device's share must divide by.
 
   Returns:
     The layout.
@@ -206,6 +209,11 @@ def make_layout(config, *, runs: int, batch_size: int) -> Layout:
     raise UserError(
       f"config.batch_size={batch_size} does not divide by the {along_data} "
       "devices of config.parallel.data: change one of them."
+    )
+  if (batch_size // along_data) % accumulate:
+    raise UserError(
+      f"config.batch_size={batch_size} over {along_data} devices does not "
+      f"divide by config.accumulate={accumulate}: change one of them."
     )
   if size % along_run:
     raise UserError(

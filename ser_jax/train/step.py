@@ -1,5 +1,7 @@
 """The training step and the prediction step: pure functions, no jit here."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,6 +20,7 @@ def train_step(
   task: Task,
   total_steps: int,
   axis_name: str | None = None,
+  accumulate: int = 1,
 ) -> tuple[TrainState, Totals]:
   """Walks the phases of a task once over a batch.
 
@@ -30,6 +33,8 @@ def train_step(
     task: whose phases to walk.
     total_steps: steps in the stage; `step / total_steps` is the progress.
     axis_name: the mapped axis that the batch is split over, if any.
+    accumulate: microbatches that a phase's gradient is accumulated over, see
+      `_accumulated`.
 
   Returns:
     The next state, and (sum, count) of each metric over the whole batch.
@@ -40,19 +45,16 @@ def train_step(
   opt_state, metrics = dict(state.opt_state), {}
   for number, phase in enumerate(task.phases):
     moved, kept = states.split(params, phase.scope)
-    loss_of = jax.value_and_grad(
-      lambda moved, kept=kept, stats=batch_stats, phase=phase, number=number: (
-        phase.loss_fn(
-          {**kept, **moved},
-          stats,
-          batch,
-          jax.random.fold_in(rng, number),
-          progress,
-        )
-      ),
-      has_aux=True,
+
+    def loss_of(moved, stats, batch, rng, kept=kept, phase=phase):
+      return phase.loss_fn({**kept, **moved}, stats, batch, rng, progress)
+
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    if accumulate > 1:
+      gradient = _accumulated(gradient, accumulate, axis_name)
+    (loss, (batch_stats, totals)), grads = gradient(
+      moved, batch_stats, batch, jax.random.fold_in(rng, number)
     )
-    (loss, (batch_stats, totals)), grads = loss_of(moved)
     if axis_name is not None:
       loss, grads, totals = jax.lax.psum((loss, grads, totals), axis_name)
     updates, opt_state[phase.name] = phase.tx.update(
@@ -67,6 +69,56 @@ def train_step(
     opt_state=opt_state,
   )
   return state, metrics
+
+
+def _accumulated(
+  gradient: Callable, count: int, axis_name: str | None
+) -> Callable:
+  """A gradient over microbatches, one after another in the memory of one.
+
+  Each counts by its share of the batch's examples: a loss that is a mean over
+  examples has the gradient of the large batch. Normalisation sees each
+  microbatch by itself, and its running statistics move `count` times a step;
+  dropout draws anew for each.
+
+  Args:
+    gradient: `(moved, batch_stats, batch, rng)` to `(loss, (batch_stats,
+      totals)), gradients`.
+    count: microbatches; divides the examples of a device.
+    axis_name: the mapped axis that the batch is split over, if any.
+
+  Returns:
+    A function like `gradient`.
+  """
+
+  def whole(moved, batch_stats, batch, rng):
+    # Neighbours go to different microbatches: filler, which comes last, is
+    # then spread over all.
+    parts = jax.tree.map(
+      lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+    shares = parts.weight.sum(axis=1)
+    if axis_name is not None:
+      shares = jax.lax.psum(shares, axis_name)
+    shares /= jnp.maximum(shares.sum(), 1.0)
+
+    def add(carry, xs):
+      stats, loss, grads = carry
+      part, share, number = xs
+      (more, (stats, totals)), slopes = gradient(
+        moved, stats, part, jax.random.fold_in(rng, number)
+      )
+      grads = jax.tree.map(lambda g, s: g + share * s, grads, slopes)
+      return (stats, loss + share * more, grads), totals
+
+    start = (batch_stats, jnp.zeros(()), jax.tree.map(jnp.zeros_like, moved))
+    (batch_stats, loss, grads), totals = jax.lax.scan(
+      add, start, (parts, shares, jnp.arange(count))
+    )
+    totals = jax.tree.map(lambda x: x.sum(axis=0), totals)
+    return (loss, (batch_stats, totals)), grads
+
+  return whole
 
 
 def predict_step(

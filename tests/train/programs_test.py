@@ -57,10 +57,13 @@ def random_batch(seed=0, runs=1, filler=3):
   )
 
 
-def layout_of(count=1, **changes):
+def layout_of(count=1, accumulate=1, **changes):
   config = {"backend": "jit", "runs": "loop", "run": 1, "data": 1}
   return make_layout(
-    types.SimpleNamespace(**(config | changes)), runs=count, batch_size=SIZE
+    types.SimpleNamespace(**(config | changes)),
+    runs=count,
+    batch_size=SIZE,
+    accumulate=accumulate,
   )
 
 
@@ -177,6 +180,7 @@ def test_selection_is_by_run():
     ({"data": 9}, "there are 8"),
     ({"data": 3}, "does not divide by the 3"),
     ({"runs": "vmap", "run": 3}, "4 runs"),
+    ({"data": 4, "accumulate": 3}, "config.accumulate=3"),
   ],
 )
 def test_what_does_not_divide_is_refused(changes, message):

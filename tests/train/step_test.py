@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.tasks.task import Phase, Task
 from ser_jax.train.state import init_state, split
@@ -102,6 +103,70 @@ def test_keys_differ_by_step_and_phase_and_repeat_with_the_seed():
   assert float(one["noise"][0]) != float(two["noise"][0])
   assert float(one["noise"][0]) == float(again["noise"][0])
   assert float(two["progress"][0]) == pytest.approx(0.1)
+
+
+def regression(axis_name=None):
+  """Squared error of a line, weighted, in a phase; counts what it saw."""
+
+  def init(rng, batch):
+    del rng, batch
+    return {"line": jnp.ones(3)}, {"seen": jnp.zeros(())}
+
+  def loss_fn(params, stats, batch, rng, progress):
+    del rng, progress
+    error = batch.inputs["x"] @ params["line"] - batch.inputs["y"]
+    total, count = jnp.sum(error**2 * batch.weight), batch.weight.sum()
+    return losses.mean(total, count, axis_name), (
+      {"seen": stats["seen"] + 1},
+      {"loss": (total, count)},
+    )
+
+  tx = optax.with_extra_args_support(optax.sgd(0.1))
+  return Task(init, (Phase("fit", None, loss_fn, tx),), lambda *a: {})
+
+
+def test_microbatches_equal_the_large_batch():
+  """Filler, last in the batch, counts for nothing; its share is uneven."""
+  draw = np.random.default_rng(0)
+  zeros = np.zeros(8, np.int32)
+  weight = (np.arange(8) < 5).astype(np.float32)
+  inputs = {
+    "x": draw.normal(size=(8, 3)).astype(np.float32),
+    "y": draw.normal(size=8).astype(np.float32),
+  }
+  large = Batch(inputs, {}, {}, weight, zeros, zeros)
+  large = jax.tree.map(jnp.asarray, large)
+  task = regression()
+  state = init_state(jnp.uint32(0), large, task)
+  found = {
+    count: jax.jit(
+      lambda state, count=count: train_step(
+        state, large, task=task, total_steps=10, accumulate=count
+      )
+    )(state)
+    for count in (1, 2, 4)
+  }
+  for count in (2, 4):
+    after, totals = found[count]
+    np.testing.assert_allclose(
+      after.params["line"], found[1][0].params["line"], rtol=1e-5
+    )
+    np.testing.assert_allclose(totals["loss"], found[1][1]["loss"], rtol=1e-5)
+    # Running statistics move with every microbatch.
+    assert float(after.batch_stats["seen"]) == count
+  halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), large)
+  over_devices = jax.vmap(
+    lambda state, half: train_step(
+      state, half, task=regression("data"), total_steps=10, axis_name="data",
+      accumulate=2,
+    ),
+    in_axes=(None, 0), axis_name="data",
+  )  # fmt: skip
+  np.testing.assert_allclose(
+    jax.jit(over_devices)(state, halves)[0].params["line"][0],
+    found[1][0].params["line"],
+    rtol=1e-5,
+  )
 
 
 def test_the_step_traces_once():

@@ -1,0 +1,131 @@
+"""Every system over utterances of noise: what trains, without a corpus.
+
+Configs, sources and programs are those of `ser_jax.experiment`; records are
+drawn at random in the shapes that the papers' corpora have.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from configs import aae, dat, dcaen, ds_lstm
+from ser_jax import experiment as experiments
+from ser_jax import runs
+from ser_jax.analysis.compiled import epoch_rows
+from ser_jax.analysis.shapes import Blank, blank_shards
+from ser_jax.data.dataset import load_dataset
+from ser_jax.data.examples import Frames
+from ser_jax.tasks.task import Stage
+from ser_jax.train import loop
+
+# Config, and frames of its inputs (functionals have none).
+SYSTEMS: dict[str, tuple[Callable[[], ConfigDict], str]] = {
+  "ds_lstm": (
+    lambda: ds_lstm.get_config("dual,emodb"),
+    "mfcc=384,s1=459,s2=230",
+  ),
+  "dat": (
+    lambda: dat.get_config("mfcc,depth1,gamma3.33,emodb"),
+    "features=281",
+  ),
+  "aae": (lambda: aae.get_config("utt_aae,emotion,emodb"), ""),
+  "dcaen": (lambda: dcaen.get_config("dcaen,emodb"), "waveform=150"),
+}
+
+
+class Noise(Blank):
+  """Shards whose records are noise: full length, the same at every reading."""
+
+  def read(self, index: int) -> dict[str, np.ndarray]:
+    """Draws a record."""
+    generator = np.random.default_rng(index)
+    found = {}
+    for name, blank in super().read(index).items():
+      shape = blank.shape
+      if blank.ndim == 2:
+        shape = (int(self.table.frames[name][index]), shape[1])
+      values = generator.normal(size=shape)
+      # Samples are kept in 16 bits.
+      if blank.dtype == np.int16:
+        values *= 3000
+      found[name] = values.astype(blank.dtype)
+    return found
+
+
+def make_config(name: str, **changes) -> ConfigDict:
+  """A system's config, for utterances that are not on any disk.
+
+  Args:
+    name: a key of `SYSTEMS`.
+    **changes: fields by path, dots as `__`: `parallel__runs="vmap"`.
+
+  Returns:
+    The config.
+  """
+  make, frames = SYSTEMS[name]
+  config = make()
+  config.data.shards = "none"
+  config.analysis.frames = frames
+  config.update_from_flattened_dict(
+    {path.replace("__", "."): value for path, value in changes.items()}
+  )
+  return config
+
+
+def make_experiment(config: ConfigDict, held: int) -> runs.Experiment:
+  """An experiment over noise.
+
+  Args:
+    config: as `make_config` makes.
+    held: utterances that the source holds.
+
+  Returns:
+    The experiment; nothing of it is written anywhere.
+  """
+  experiments.check(config)
+  blank = blank_shards(config)
+  noise = Noise(blank.path, blank.metadata, blank.table)
+  dataset = load_dataset(config, noise)
+  examples = dataset.examples
+  kept = dataclasses.replace(examples, keep=examples.keep[:held])
+  workdir = pathlib.Path("none")
+  return experiments.assemble(config, workdir, dataset, kept)
+
+
+class Bench:
+  """The steps of an experiment's last stage, one call at a time."""
+
+  def __init__(self, experiment: runs.Experiment):
+    """Draws parameters; programs compile at their first step."""
+    self.experiment = experiment
+    self.layout = experiment.layout
+    self.stage: Stage = experiment.stages[-1]
+    self.engine: loop.Engine = runs.make_engines(experiment)[-1]
+    group = experiment.groups[0]
+    self.state = self.layout.place_runs(
+      runs.initial_state(experiment, self.stage.task, group)
+    )
+    self.statistics = runs.group_statistics(experiment, group)
+
+  def items(self) -> Iterator[tuple[Frames, PyTree]]:
+    """What the steps of one epoch are fed."""
+    return self.engine.source.items(epoch_rows(self.experiment))
+
+  def train(self, frames: Frames, item: PyTree) -> PyTree:
+    """One training step."""
+    self.state, totals = self.engine.train(
+      *(self.state, self.layout.place_item(item)),
+      *(self.statistics, self.engine.constants, frames),
+    )
+    return totals
+
+  def predict(self, frames: Frames, item: PyTree) -> PyTree:
+    """One prediction step."""
+    return self.engine.predict(
+      *(self.state.weights, self.layout.place_item(item)),
+      *(self.statistics, self.engine.constants, frames),
+    )

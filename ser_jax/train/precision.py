@@ -1,0 +1,92 @@
+"""In what precision a task computes; parameters stay float32 throughout.
+
+    float32    products of float32 as such
+    tf32       products of float32 in the device's faster form, if it has one
+               (TF32 on NVIDIA, three passes of bfloat16 on TPU)
+    bfloat16   activations and products in bfloat16; statistics of
+               normalisation, cell states and losses in float32
+
+Gradients come back through the casts, so that optimizers see float32 alone.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ser_jax.batch import Batch
+from ser_jax.errors import UserError
+from ser_jax.tasks.task import LossFn, Params, Phase, Task
+
+# JAX's name of how products are made.
+PRODUCTS = {
+  "float32": "float32",
+  "tf32": "tensorfloat32",
+  "bfloat16": "bfloat16",
+}
+
+
+def check(precision: str) -> None:
+  """Refuses a precision that does not exist.
+
+  Raises:
+    UserError: it is none of `PRODUCTS`.
+  """
+  if precision not in PRODUCTS:
+    raise UserError(
+      f"config.precision={precision!r} is none of {', '.join(PRODUCTS)}."
+    )
+
+
+def in_precision(task: Task, precision: str) -> Task:
+  """The task, computed in another precision.
+
+  Args:
+    task: of float32 parameters and inputs.
+    precision: a name of `PRODUCTS`.
+
+  Returns:
+    A task that takes and gives float32.
+  """
+  half = precision == "bfloat16"
+
+  def predict(params: Params, batch_stats: PyTree, batch: Batch):
+    with jax.default_matmul_precision(PRODUCTS[precision]):
+      if half:
+        params, batch = _lowered(params, batch)
+      return _cast(task.predict(params, batch_stats, batch), jnp.float32)
+
+  phases = tuple(
+    dataclasses.replace(phase, loss_fn=_loss(phase, precision, half))
+    for phase in task.phases
+  )
+  return dataclasses.replace(task, phases=phases, predict=predict)
+
+
+def _loss(phase: Phase, precision: str, half: bool) -> LossFn:
+  """A phase's loss in another precision; statistics keep their types."""
+
+  def loss_fn(
+    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
+  ):
+    with jax.default_matmul_precision(PRODUCTS[precision]):
+      if half:
+        params, batch = _lowered(params, batch)
+      return phase.loss_fn(params, batch_stats, batch, rng, progress)
+
+  return loss_fn
+
+
+def _lowered(params: Params, batch: Batch) -> tuple[Params, Batch]:
+  """What a model reads, in bfloat16."""
+  inputs = _cast(batch.inputs, jnp.bfloat16)
+  return _cast(params, jnp.bfloat16), batch.replace(inputs=inputs)
+
+
+def _cast(tree: PyTree, dtype: jnp.dtype) -> PyTree:
+  """Floating-point arrays in another type."""
+  return jax.tree.map(
+    lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
+    tree,
+  )
