@@ -5,7 +5,6 @@ trained by one program. Whatever is finished is on disk and is not done again.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import functools
 import itertools
@@ -22,9 +21,11 @@ import numpy as np
 
 from ser_jax import inference, inspection, runs
 from ser_jax import workdir as workdirs
-from ser_jax.data import order, statistics
+from ser_jax.data import order
+from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import (
   Dataset,
+  fold_statistics,
   load_dataset,
   make_source,
   shard_folder,
@@ -36,7 +37,7 @@ from ser_jax.evaluation import report
 from ser_jax.models.table import MODELS
 from ser_jax.tasks.table import TASKS
 from ser_jax.tasks.task import Stage
-from ser_jax.train import loop, precision, processes
+from ser_jax.train import loop, processes
 from ser_jax.train.compile import Layout, make_layout
 from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
@@ -149,16 +150,22 @@ def check(config) -> None:
         f"config.{field}.name={name!r} is unknown: did you mean "
         f"{', '.join(near)}?"
       )
-  precision.check(config.precision)
-  for field in ("epochs", "batch_size", "accumulate"):
+  for field in ("epochs", "batch_size"):
     if config[field] < 1:
       raise UserError(f"config.{field}={config[field]} must be at least 1.")
   if not config.seeds:
     raise UserError("config.seeds is empty: give at least one, such as (0,).")
-  if config.selection.metric not in ("uar", "wa"):
+  metric, in_time = config.selection.metric, config.data.target == CONTOURS
+  if metric not in (("ccc",) if in_time else ("uar", "wa")):
     raise UserError(
-      f"config.selection.metric={config.selection.metric!r} is neither uar "
-      "nor wa."
+      f"config.selection.metric={metric!r} is "
+      + ("not ccc." if in_time else "neither uar nor wa.")
+    )
+  if in_time != (config.task.name == "regress"):
+    raise UserError(
+      f"config.task.name={config.task.name!r} does not go with config.data."
+      f"target={config.data.target!r}: regress predicts contours, other tasks "
+      "predict classes."
     )
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
   make_model(config, classes=len(config.data.classes))
@@ -216,6 +223,8 @@ def make_model(config, **sizes: int | str | None):
   options = {k: v for k, v in config.model.items() if k != "name"}
   build = MODELS[config.model.name]
   fields = build.__dataclass_fields__
+  # Contours are named where classes are.
+  sizes["targets"] = sizes.get("classes")
   sizes = {name: size for name, size in sizes.items() if name in fields}
   try:
     return build(**sizes, **options)
@@ -255,18 +264,13 @@ def assemble(
     for fold, seed in itertools.product(dataset.protocol.folds, config.seeds)
   ]
   layout = make_layout(
-    config.parallel,
-    runs=len(listed),
-    batch_size=config.batch_size,
-    accumulate=config.accumulate,
+    config.parallel, runs=len(listed), batch_size=config.batch_size
   )
   steps = order.steps_per_epoch(
     max(len(run.train) for run in listed), config.batch_size
   )
-  fold_statistics = {
-    fold.name: statistics.fold_statistics(
-      dataset.shards, dataset.examples.plans, fold
-    )
+  of_folds = {
+    fold.name: fold_statistics(dataset, fold)
     for fold in dataset.protocol.folds
   }
   return runs.Experiment(
@@ -283,7 +287,7 @@ def assemble(
       config,
       layout,
       classes=len(dataset.classes),
-      statistics=fold_statistics,
+      statistics=of_folds,
       steps=steps,
     ),
     steps=steps,
@@ -291,7 +295,7 @@ def assemble(
       tuple(listed[first : first + layout.size])
       for first in range(0, len(listed), layout.size)
     ),
-    statistics=fold_statistics,
+    statistics=of_folds,
   )
 
 
@@ -324,19 +328,13 @@ def make_stages(
     speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
     axis_name=layout.axis_name,
   )
-  stages = TASKS[config.task.name](
+  return TASKS[config.task.name](
     model,
     config,
     lambda epochs, factor=1.0: make_optimizer(
       config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
     ),
     layout.axis_name,
-  )
-  return tuple(
-    dataclasses.replace(
-      stage, task=precision.in_precision(stage.task, config.precision)
-    )
-    for stage in stages
   )
 
 
@@ -385,6 +383,7 @@ def describe_data(config, dataset: Dataset) -> dict:
     "transductive": any(
       plan.normalize == "speaker" for plan in dataset.examples.plans.values()
     ),
+    "frame_rate": dataset.contours and dataset.contours.rate,
     "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
   }
 

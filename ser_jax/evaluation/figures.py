@@ -121,14 +121,14 @@ def _curves(history: list[dict]):
   runs = {}
   for line in history:
     runs.setdefault((line["fold"], line["seed"]), []).append(line)
-  _lines(left, runs, "train", "loss", BLUE, "training")
-  _lines(left, runs, "validation", "loss", ORANGE, "validation")
+  lines(left, runs, "train", "loss", BLUE, "training")
+  lines(left, runs, "validation", "loss", ORANGE, "validation")
   left.set_ylim(bottom=0)
   left.set_ylabel("cross-entropy (nats)")
   left.set_title("Loss")
-  _lines(right, runs, "validation", "uar", ORANGE, "validation", 100)
-  for lines in runs.values():
-    best = [line for line in lines if line["best"]]
+  lines(right, runs, "validation", "uar", ORANGE, "validation", 100)
+  for run in runs.values():
+    best = [line for line in run if line["best"]]
     if best:
       right.plot(best[-1]["epoch"] + 1, 100 * best[-1]["validation"]["uar"],
                  "o", color=GREEN, markersize=5, zorder=3)  # fmt: skip
@@ -144,12 +144,12 @@ def _curves(history: list[dict]):
   return figure
 
 
-def _lines(axes, runs, part, metric, color, label, factor=1.0):
+def lines(axes, runs, part, metric, color, label, factor=1.0):
   """One thin line a run, and the mean of those that reach each epoch."""
   by_epoch = {}
-  for lines in runs.values():
-    epochs = [line["epoch"] + 1 for line in lines]
-    values = [factor * line[part][metric] for line in lines]
+  for run in runs.values():
+    epochs = [line["epoch"] + 1 for line in run]
+    values = [factor * line[part][metric] for line in run]
     axes.plot(epochs, values, color=color, alpha=0.25, linewidth=0.8)
     for epoch, value in zip(epochs, values, strict=True):
       by_epoch.setdefault(epoch, []).append(value)

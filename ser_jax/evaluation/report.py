@@ -13,7 +13,13 @@ import zipfile
 import numpy as np
 
 from ser_jax.errors import UserError
-from ser_jax.evaluation import embeddings, metrics, statistics
+from ser_jax.evaluation import (
+  contour_report,
+  embeddings,
+  markdown,
+  metrics,
+  statistics,
+)
 
 TINY = 10  # test utterances of a class under which a fold's recall is noise
 
@@ -41,26 +47,36 @@ def rebuild(folder: pathlib.Path) -> dict:
   Raises:
     UserError: predictions are missing, damaged or not finite.
   """
-  # matplotlib: only here
-  from ser_jax.evaluation import embedding_figures, figures, markdown
-
   info = json.loads((folder / "report_info.json").read_text())
   history = _read_history(folder / "metrics.jsonl")
-  found = summarize(_read(folder / "predictions.npz"), info, history)
+  predictions = _read(folder / "predictions.npz")
   last = folder / "predictions_last.npz"
+  in_time = info.get("frame_rate")  # None for one class an utterance
+  kind = contour_report if in_time else markdown
+  summary_of = contour_report.summarize if in_time else summarize
+  found = summary_of(predictions, info, history)
   if last.exists():
-    found["last_epoch"] = summarize(_read(last), info, history)["summary"]
+    found["last_epoch"] = summary_of(_read(last), info, history)["summary"]
   embedded = embeddings.read(folder)
   if embedded:
     found["embeddings"] = embeddings.summarize(embedded)
-  found["figures"] = [
+  found["figures"] = _draw(folder, found, history, predictions)
+  _write(folder / "report.json", json.dumps(found, indent=2))
+  _write(folder / "report.md", kind.render(found))
+  return found | {"text": kind.console(found, folder)}
+
+
+def _draw(folder, found: dict, history: list[dict], predictions: dict):
+  """Draws the figures that go with the predictions."""
+  # matplotlib: only here
+  from ser_jax.evaluation import contour_figures, embedding_figures, figures
+
+  if found.get("frame_rate"):
+    return contour_figures.draw(folder, found, history, predictions)
+  return [
     *figures.draw(folder, found, history),
     *embedding_figures.draw(folder, found["classes"], history),
   ]
-  _write(folder / "report.json", json.dumps(found, indent=2))
-  text = markdown.render(found)
-  _write(folder / "report.md", text)
-  return found | {"text": markdown.console(found, folder)}
 
 
 def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
