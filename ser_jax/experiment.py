@@ -5,6 +5,7 @@ trained by one program. Whatever is finished is on disk and is not done again.
 """
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import itertools
@@ -37,7 +38,7 @@ from ser_jax.evaluation import report
 from ser_jax.models.table import MODELS
 from ser_jax.tasks.table import TASKS
 from ser_jax.tasks.task import Stage
-from ser_jax.train import loop, processes
+from ser_jax.train import loop, precision, processes
 from ser_jax.train.compile import Layout, make_layout
 from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
@@ -150,7 +151,8 @@ def check(config) -> None:
         f"config.{field}.name={name!r} is unknown: did you mean "
         f"{', '.join(near)}?"
       )
-  for field in ("epochs", "batch_size"):
+  precision.check(config.precision)
+  for field in ("epochs", "batch_size", "accumulate"):
     if config[field] < 1:
       raise UserError(f"config.{field}={config[field]} must be at least 1.")
   if not config.seeds:
@@ -264,7 +266,10 @@ def assemble(
     for fold, seed in itertools.product(dataset.protocol.folds, config.seeds)
   ]
   layout = make_layout(
-    config.parallel, runs=len(listed), batch_size=config.batch_size
+    config.parallel,
+    runs=len(listed),
+    batch_size=config.batch_size,
+    accumulate=config.accumulate,
   )
   steps = order.steps_per_epoch(
     max(len(run.train) for run in listed), config.batch_size
@@ -328,13 +333,19 @@ def make_stages(
     speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
     axis_name=layout.axis_name,
   )
-  return TASKS[config.task.name](
+  stages = TASKS[config.task.name](
     model,
     config,
     lambda epochs, factor=1.0: make_optimizer(
       config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
     ),
     layout.axis_name,
+  )
+  return tuple(
+    dataclasses.replace(
+      stage, task=precision.in_precision(stage.task, config.precision)
+    )
+    for stage in stages
   )
 
 
