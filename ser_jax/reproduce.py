@@ -172,7 +172,9 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
     if path.exists():
       reports[row["name"]] = json.loads(path.read_text())
   found = tables.compare(table["rows"], reports, table["metric"])
-  text = tables.render(found, table["title"], corpus, table["paper_corpus"])
+  text = tables.render(
+    found, table["title"], corpus, table["paper_corpus"], table.get("extra", ())
+  )
   workdir.write_atomic(folder / "table.json", json.dumps(found, indent=1))
   workdir.write_atomic(folder / "table.md", text)
   tables.draw(found, folder / "table.png", table["title"], table["x"])

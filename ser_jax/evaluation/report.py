@@ -116,9 +116,12 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
     [confusion(predictions["speaker"] == s) for s in speakers]
   )
   total = by_speaker.sum(axis=0)
+  by_seed = [confusion(seeds == seed) for seed in np.unique(seeds)]
   summary = {
     name: {
       **statistics.mean_and_std(np.array([run[name] for run in runs])),
+      # The folds of one initialisation together, one figure each.
+      "by_seed": [float(metric(counts)) for counts in by_seed],
       "pooled": float(metric(total)),
       "ci95": list(statistics.speaker_bootstrap(by_speaker, metric)),
     }
@@ -156,7 +159,7 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
 def _run(fold, seed, counts, classes, history) -> dict:
   """One row of the table of runs."""
   lines = [x for x in history if (x["fold"], x["seed"]) == (fold, seed)]
-  best = [x["epoch"] + 1 for x in lines if x["best"]]
+  kept = [x for x in lines if x["best"]]
   return {
     "fold": fold,
     "seed": seed,
@@ -166,7 +169,8 @@ def _run(fold, seed, counts, classes, history) -> dict:
     "absent_classes": classes[counts.sum(axis=1) == 0].tolist(),
     "smallest_class": int(counts.sum(axis=1).min()),
     "predicted_classes": classes[counts.sum(axis=0) > 0].tolist(),
-    "best_epoch": best[-1] if best else None,
+    "best_epoch": kept[-1]["epoch"] + 1 if kept else None,
+    "validation": kept[-1]["validation"] if kept else None,
     "epochs": max((x["epoch"] + 1 for x in lines), default=None),
     "seconds": round(sum(x["seconds"] for x in lines), 1),
   }

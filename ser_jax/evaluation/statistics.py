@@ -56,6 +56,19 @@ def paired_t_test(
   return float(scipy.stats.ttest_rel(ours, theirs).pvalue)
 
 
+def one_tailed_t_test(
+  ours: Float[np.ndarray, "runs"], theirs: Float[np.ndarray, "others"]
+) -> float:
+  """One-tailed p-value of Welch's t-test that our mean is the higher one."""
+  if np.ptp(ours) == np.ptp(theirs) == 0:
+    return float(np.mean(ours) <= np.mean(theirs))
+  return float(
+    scipy.stats.ttest_ind(
+      ours, theirs, equal_var=False, alternative="greater"
+    ).pvalue
+  )
+
+
 def paired_permutation(
   ours: Float[np.ndarray, "runs"],
   theirs: Float[np.ndarray, "runs"],

@@ -9,6 +9,7 @@ import os
 import pathlib
 
 import numpy as np
+from jaxtyping import Float
 
 from ser_jax.evaluation import statistics
 from ser_jax.evaluation.markdown import percent, table
@@ -19,6 +20,14 @@ best validation epoch; 95 %: bootstrap over speakers of the pooled test
 utterances; last epoch: the same without selection. Difference: the mean
 over equal folds and seeds from the row that the table compares with, with the
 p-value of a paired permutation test, then Holm's for all tests above.
+"""
+POOLED = """\
+Initialisations: the folds of one seed pooled, then scored; mean and deviation
+over seeds, and the p-value of a one-tailed t-test (Welch) that the row's mean
+is the higher one.
+"""
+VALIDATION = """\
+Validation: of the epochs kept, which is what a choice between rows may look at.
 """
 NAMES = {"wa": "WA", "uar": "UAR"}
 
@@ -36,7 +45,7 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
     `metric`, and `rows` with what was measured, the difference from the row
     that each is tested against, and p-values over the runs (fold and seed) that
     both have: `p` of a paired permutation test, `p_holm` corrected for the
-    number of tests in the table.
+    number of tests in the table, `p_t` of a one-tailed t-test over seeds.
   """
   found = []
   for row in rows:
@@ -52,7 +61,9 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
         "seconds": sum(run["seconds"] for run in report["runs"]),
         "command": report["command"],
       }
+      entry |= _validation(report, metric)
       entry |= _paired(report, reports.get(row["against"]), metric)
+      entry |= _one_tailed(report, reports.get(row["against"]), metric)
     found.append(entry)
   tested = [entry for entry in found if "p" in entry]
   corrected = statistics.holm(np.array([entry["p"] for entry in tested]))
@@ -80,7 +91,36 @@ def _paired(report: dict, other: dict | None, metric: str) -> dict:
   }
 
 
-def render(found: dict, title: str, corpus: str, paper_corpus: str) -> str:
+def _validation(report: dict, metric: str) -> dict:
+  """The mean over runs on validation speakers; nothing without a log."""
+  if not all(run.get("validation") for run in report["runs"]):
+    return {}
+  values = [run["validation"][metric] for run in report["runs"]]
+  return {"validation": statistics.mean_and_std(np.array(values))}
+
+
+def _one_tailed(report: dict, other: dict | None, metric: str) -> dict:
+  """Over the seeds, whose folds are pooled, if either has at least two."""
+  if other is None:
+    return {}
+  ours, theirs = (_by_seed(r, metric) for r in (report, other))
+  if min(len(ours), len(theirs)) < 2:
+    return {}
+  return {"p_t": statistics.one_tailed_t_test(ours, theirs)}
+
+
+def _by_seed(report: dict, metric: str) -> Float[np.ndarray, "seeds"]:
+  """Pooled figures; reports of older versions have none."""
+  return np.array(report["summary"][metric].get("by_seed", ()), np.float64)
+
+
+def render(
+  found: dict,
+  title: str,
+  corpus: str,
+  paper_corpus: str,
+  extra: tuple[str, ...] = (),
+) -> str:
   """The table as Markdown.
 
   Args:
@@ -88,6 +128,7 @@ def render(found: dict, title: str, corpus: str, paper_corpus: str) -> str:
     title: of the table.
     corpus: what ours is measured on.
     paper_corpus: what the paper's is.
+    extra: columns that the table wants, of `EXTRA`.
 
   Returns:
     The text.
@@ -100,7 +141,40 @@ def render(found: dict, title: str, corpus: str, paper_corpus: str) -> str:
     *(f"{other} %", "difference", "p", "p (Holm)", "folds × seeds"),
   ]
   lines = [_line(row, found["metric"]) for row in found["rows"]]
-  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{NOTES}"
+  notes = NOTES
+  for name in extra:
+    titles, cells, note = EXTRA[name]
+    header += titles
+    notes += note
+    for line, row in zip(lines, found["rows"], strict=True):
+      line += cells(row, found["metric"])
+  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
+
+
+def _spread(part: dict[str, float]) -> str:
+  return f"{percent(part['mean'])} ± {percent(part['std'])}"
+
+
+def _cells_of_seeds(row: dict, metric: str) -> list[str]:
+  if "summary" not in row or not len(values := _by_seed(row, metric)):
+    return ["", ""]
+  pooled = statistics.mean_and_std(values)
+  return [_spread(pooled), f"{row['p_t']:.3f}" if "p_t" in row else ""]
+
+
+def _cells_of_validation(row: dict, metric: str) -> list[str]:
+  del metric
+  return [_spread(row["validation"]) if "validation" in row else ""]
+
+
+EXTRA = {
+  "initialisations": (
+    ["initialisations %", "p (t)"],
+    _cells_of_seeds,
+    POOLED,
+  ),
+  "validation": (["validation %"], _cells_of_validation, VALIDATION),
+}
 
 
 def _line(row: dict, metric: str) -> list[str]:
@@ -109,10 +183,6 @@ def _line(row: dict, metric: str) -> list[str]:
   if "summary" not in row:
     return [row["label"], paper, *["not yet"], *[""] * 7]
   summary, other = row["summary"], "uar" if metric == "wa" else "wa"
-
-  def spread(part):
-    return f"{percent(part['mean'])} ± {percent(part['std'])}"
-
   low, high = summary[metric]["ci95"]
   tested = ["", "", ""]
   if "p" in row:
@@ -125,10 +195,10 @@ def _line(row: dict, metric: str) -> list[str]:
   return [
     row["label"],
     paper,
-    spread(summary[metric]),
+    _spread(summary[metric]),
     f"{percent(low)}–{percent(high)}",
-    "" if last is None else spread(last[metric]),
-    spread(summary[other]),
+    "" if last is None else _spread(last[metric]),
+    _spread(summary[other]),
     *tested,
     f"{row['folds']} × {row['seeds']}",
   ]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 
 from ser_jax.evaluation import statistics, tables
 
@@ -11,11 +12,12 @@ def report(values, folds=5):
     "std": float(values.std(ddof=1)),
     "pooled": float(values.mean()),
     "ci95": [float(values.min()), float(values.max())],
+    "by_seed": values.reshape(-1, folds).mean(axis=1).tolist(),
   }
   return {
     "runs": [
       {"fold": f"fold{i % folds}", "seed": i // folds, "wa": v, "uar": v,
-       "seconds": 2.0}
+       "seconds": 2.0, "validation": {"wa": v + 0.1, "uar": v + 0.1}}
       for i, v in enumerate(values)
     ],
     "summary": {"wa": part, "uar": part},
@@ -81,6 +83,31 @@ def test_markdown_has_paper_and_ours_side_by_side():
   assert "not yet" in next(x for x in lines if x.startswith("| row d"))
   counts = {line.count("|") for line in lines if line.startswith("|")}
   assert counts == {11}
+
+
+def test_initialisations_are_pooled_and_tested_one_tailed():
+  found = {r["name"]: r for r in tables.compare(ROWS, REPORTS, "wa")["rows"]}
+  want = scipy.stats.ttest_ind(
+    *(np.array(REPORTS[name]["summary"]["wa"]["by_seed"]) for name in "ba"),
+    equal_var=False,
+    alternative="greater",
+  ).pvalue
+  assert found["b"]["p_t"] == pytest.approx(want)
+  assert "p_t" not in found["a"]
+  one = tables.compare(ROWS, REPORTS | {"b": report(A[:5])}, "wa")["rows"][1]
+  assert "p_t" not in one  # a single seed has no spread
+
+
+def test_columns_that_a_table_asks_for():
+  found = tables.compare(ROWS, REPORTS, "wa")
+  extra = ("initialisations", "validation")
+  text = tables.render(found, "Table 1", "emodb", "emodb", extra)
+  lines = [line for line in text.splitlines() if line.startswith("|")]
+  assert {line.count("|") for line in lines} == {14}
+  assert lines[0].endswith("| initialisations % | p (t) | validation % |")
+  a = next(line for line in lines if line.startswith("| row a"))
+  assert "| 60.0 ± 7.9 |" in a and a.endswith("|  | 70.0 ± 6.7 |")
+  assert "one-tailed t-test (Welch)" in text
 
 
 def test_a_figure_is_drawn_of_what_there_is(tmp_path):
