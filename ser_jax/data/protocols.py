@@ -259,6 +259,41 @@ def fixed(table, keep, config) -> Protocol:
   return Protocol("fixed", (fold,), True, ("A fixed partition of speakers.",))
 
 
+def partition(table, keep, config) -> Protocol:
+  """The corpus' own sessions `train`, `dev` and `test`.
+
+  Where the test part is kept by its challenge, half of the development speakers
+  test and the other half validate, then they swap.
+  """
+  of = {
+    side: sorted(set(table.speakers[keep][table.sessions[keep] == side]))
+    for side in ("train", "dev", "test")
+  }
+  if (
+    not of["train"] or not of["dev"] or (not of["test"] and len(of["dev"]) < 2)
+  ):
+    raise UserError(
+      "protocol: partition needs the sessions train and dev, and test or "
+      "several speakers in dev; the shards have "
+      f"{', '.join(sorted(set(table.sessions[keep])))}: build the whole corpus "
+      "or choose another protocol."
+    )
+  sides = {"test": (of["dev"], of["test"])}
+  notes = "The corpus' partition: dev validates."
+  if not of["test"]:
+    halves = of["dev"][::2], of["dev"][1::2]
+    sides = {"dev0": halves, "dev1": halves[::-1]}
+    notes = (
+      "There are no labels of the test part: half of the development speakers "
+      "test, the other half validate, then they swap."
+    )
+  folds = tuple(
+    _fold(name, keep, table.speakers, validation, test, of["train"])
+    for name, (validation, test) in sides.items()
+  )
+  return Protocol("partition", folds, True, (notes,))
+
+
 PROTOCOLS = {
   "leave_one_session_out": leave_one_session_out,
   "leave_two_speakers_out": leave_two_speakers_out,
@@ -266,6 +301,7 @@ PROTOCOLS = {
   "speaker_folds": speaker_folds,
   "random": random_folds,
   "fixed": fixed,
+  "partition": partition,
 }
 
 

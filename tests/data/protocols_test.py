@@ -154,3 +154,24 @@ def test_folds_are_chosen_by_name_or_number():
     fakes.FakeShards(), "leave_one_session_out", folds=("s2", 0)
   )
   assert [fold.name for fold in protocol.folds] == ["s2", "s0"]
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_a_corpus_own_partition(tested):
+  shards = fakes.FakeShards()
+  table = shards.table
+  parts = {"a": "train", "b": "train", "c": "dev", "d": "dev", "e": "dev"}
+  parts["f"] = "test" if tested else "train"
+  table.sessions = np.array([parts[who] for who in table.speakers])
+  protocol = folds_of(shards, "partition")
+  found = [
+    tuple("".join(sorted(set(table.speakers[side]))) for side in sides)
+    for sides in ((f.train, f.validation, f.test) for f in protocol.folds)
+  ]
+  if tested:
+    assert found == [("ab", "cde", "f")]
+  else:
+    assert found == [("abf", "ce", "d"), ("abf", "d", "ce")]
+  table.sessions = np.where(table.sessions == "dev", "train", table.sessions)
+  with pytest.raises(UserError, match="needs the sessions train and dev"):
+    folds_of(shards, "partition")
