@@ -16,8 +16,10 @@ Modes (default: local)
           checkout to that TPU VM, on all its workers, and train there
   slurm   submit a job that trains with one task a GPU
   test    run the tests
+  demo    serve trained runs as a web page on this machine: demo RUN, with
+          --raw=CORPUS to hear utterances; RUN may hold several (runs)
 
-Arguments go to ser_jax.main (or pytest). Without --config it trains
+Arguments go to ser_jax.main (or pytest, or the page). Without --config it trains
 configs/ds_lstm.py on the embedded corpus, and without --workdir either, into
 runs/ds_lstm_synthetic. Relative paths start at the checkout.
 
@@ -36,7 +38,7 @@ Environment
   TPU_NAME ZONE   tpu: the TPU VM to go to through gcloud
   TPU_WORKERS     tpu: hosts of the slice (1)
   XLA_FLAGS, XLA_PYTHON_CLIENT_MEM_FRACTION, JAX_COMPILATION_CACHE_DIR,
-  JAX_PLATFORMS, TFDS_DATA_DIR, TF_CPP_MIN_LOG_LEVEL
+  JAX_PLATFORMS, TFDS_DATA_DIR, TF_CPP_MIN_LOG_LEVEL, STREAMLIT_*
                   kept where set; XLA_FLAGS is added to
 HELP
 }
@@ -201,6 +203,14 @@ settings() {
   setting JAX_COMPILATION_CACHE_DIR "$HOME/.cache/ser_jax/xla"
   setting JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS 0
   setting JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES -1
+  if [[ $mode == demo ]]; then
+    # Whoever reaches the port may upload: only this machine does, unless asked.
+    setting STREAMLIT_SERVER_ADDRESS localhost
+    setting STREAMLIT_SERVER_MAX_UPLOAD_SIZE 20
+    setting STREAMLIT_SERVER_FILE_WATCHER_TYPE none
+    setting STREAMLIT_SERVER_HEADLESS true
+    setting STREAMLIT_BROWSER_GATHER_USAGE_STATS false
+  fi
   # A platform that is named must start: no quiet training on the CPU instead.
   [[ $mode != tpu ]] || setting JAX_PLATFORMS tpu,cpu
   if [[ $mode == gpu || $mode == slurm ]]; then
@@ -346,8 +356,9 @@ case $mode in
   local) ;;
   gpu | slurm) extras=(cuda) ;;
   tpu) extras=(tpu) ;;
-  test) extras=(dev opensmile) ;;
-  *) die "there is no mode '$mode': give local, gpu, tpu, slurm or test." ;;
+  test) extras=(dev opensmile demo) ;;
+  demo) extras=(demo) ;;
+  *) die "there is no mode '$mode': give local, gpu, tpu, slurm, test or demo." ;;
 esac
 
 if [[ $mode == tpu ]]; then
@@ -363,6 +374,11 @@ prepare ${extras[@]+"${extras[@]}"}
 if [[ $mode == test ]]; then
   # Programs compile on one core each: two of them keep two cores busy.
   run_here -m pytest -n auto --dist worksteal "$@"
+  exit
+fi
+if [[ $mode == demo ]]; then
+  (($#)) || set -- runs
+  run_here -m streamlit run ser_jax/demo/app.py -- "$@"
   exit
 fi
 training_arguments "$@"

@@ -5,7 +5,6 @@ trained by one program. Whatever is finished is on disk and is not done again.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import functools
 import itertools
@@ -32,14 +31,13 @@ from ser_jax.data.dataset import (
   shard_folder,
 )
 from ser_jax.data.examples import Examples, example_batch
-from ser_jax.data.statistics import Statistics
 from ser_jax.errors import UserError
 from ser_jax.evaluation import report
 from ser_jax.models.table import MODELS
+from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
-from ser_jax.tasks.task import Stage
 from ser_jax.train import loop, precision, processes
-from ser_jax.train.compile import Layout, make_layout
+from ser_jax.train.compile import make_layout
 from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.state import init_state
@@ -208,32 +206,6 @@ def ensure_shards(config) -> None:
     )
 
 
-def make_model(config, **sizes: int | str | None):
-  """The model that a config names, with its options.
-
-  Args:
-    config: the whole config.
-    **sizes: what the data and the devices decide; a model takes those that it
-      has a field for.
-
-  Returns:
-    The module.
-
-  Raises:
-    UserError: an option that the model does not have.
-  """
-  options = {k: v for k, v in config.model.items() if k != "name"}
-  build = MODELS[config.model.name]
-  fields = build.__dataclass_fields__
-  # Contours are named where classes are.
-  sizes["targets"] = sizes.get("classes")
-  sizes = {name: size for name, size in sizes.items() if name in fields}
-  try:
-    return build(**sizes, **options)
-  except (TypeError, ValueError) as error:
-    raise UserError(f"config.model: {error}.") from error
-
-
 def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
   """Opens data and devices, and lists the runs.
 
@@ -301,51 +273,6 @@ def assemble(
       for first in range(0, len(listed), layout.size)
     ),
     statistics=of_folds,
-  )
-
-
-def make_stages(
-  config,
-  layout: Layout,
-  *,
-  classes: int,
-  statistics: dict[str, Statistics],
-  steps: int,
-) -> tuple[Stage, ...]:
-  """What every run trains, in order.
-
-  Args:
-    config: the whole config.
-    layout: where it runs.
-    classes: of the scores.
-    statistics: of every fold, which tell the training speakers.
-    steps: in an epoch.
-
-  Returns:
-    The stages.
-
-  Raises:
-    UserError: options that the model or the task does not have.
-  """
-  model = make_model(
-    config,
-    classes=classes,
-    speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
-    axis_name=layout.axis_name,
-  )
-  stages = TASKS[config.task.name](
-    model,
-    config,
-    lambda epochs, factor=1.0: make_optimizer(
-      config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
-    ),
-    layout.axis_name,
-  )
-  return tuple(
-    dataclasses.replace(
-      stage, task=precision.in_precision(stage.task, config.precision)
-    )
-    for stage in stages
   )
 
 

@@ -40,15 +40,16 @@ def test_shellcheck_finds_nothing():
 
 def test_help_names_every_mode(checkout: Checkout):
   text = checkout.run("--help").stdout
-  for mode in ("local", "gpu", "tpu", "slurm", "test"):
+  for mode in ("local", "gpu", "tpu", "slurm", "test", "demo"):
     assert f"\n  {mode} " in text
 
 
 def test_unknown_mode_is_refused(checkout: Checkout):
   result = checkout.run("gpus")
   assert result.returncode == 2
-  assert "there is no mode 'gpus': give local, gpu, tpu, slurm or test" in (
-    result.stderr
+  assert (
+    "there is no mode 'gpus': give local, gpu, tpu, slurm, test or demo"
+    in (result.stderr)
   )
   assert checkout.calls() == []
 
@@ -79,10 +80,20 @@ def test_default_trains_the_default_config(checkout: Checkout):
 def test_mode_test_runs_pytest_with_its_extras(checkout: Checkout):
   checkout.run("test", "tests/a b_test.py", "-k", "one or two")
   _, (pip, _, _), (pytest_, _, environment) = checkout.calls()
-  assert pip[-1] == f"{checkout.root}[dev,opensmile]"
+  assert pip[-1] == f"{checkout.root}[dev,opensmile,demo]"
   assert pytest_[:2] == ["-m", "pytest"]
   assert pytest_[-3:] == ["tests/a b_test.py", "-k", "one or two"]
   assert environment["JAX_COMPILATION_CACHE_DIR"] is None
+
+
+def test_mode_demo_serves_this_machine_alone(checkout: Checkout):
+  checkout.run("demo", "runs/a b", "--raw=corpus", STREAMLIT_SERVER_PORT="99")
+  _, (pip, _, _), (page, _, environment) = checkout.calls()
+  assert pip[-1] == f"{checkout.root}[demo]"
+  assert page[:3] == ["-m", "streamlit", "run"]
+  assert page[-3:] == ["--", "runs/a b", "--raw=corpus"]
+  assert environment["STREAMLIT_SERVER_ADDRESS"] == "localhost"
+  assert environment["STREAMLIT_SERVER_PORT"] == "99"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +182,8 @@ def test_only_the_program_writes_to_stdout(checkout: Checkout):
     ),
     ("tpu", ["\\[tpu\\]", "export JAX_PLATFORMS=tpu\\,cpu"]),
     ("slurm", ["sbatch <<'JOB'", "#SBATCH --requeue"]),
-    ("test", ["\\[dev\\,opensmile\\]", "-m pytest"]),
+    ("test", ["\\[dev\\,opensmile\\,demo\\]", "-m pytest"]),
+    ("demo", ["\\[demo\\]", "ser_jax/demo/app.py -- runs"]),
   ],
 )
 def test_dry_run_prints_a_script_and_does_nothing(
@@ -257,7 +269,7 @@ def test_extras_add_up(checkout: Checkout):
     checkout.run(mode, "--install-only")
   installs = [call[0][-1] for call in checkout.calls() if call[0][1] == "pip"]
   root = str(checkout.root)
-  assert installs == [root, f"{root}[dev,opensmile]", f"{root}[tpu]"]
+  assert installs == [root, f"{root}[dev,opensmile,demo]", f"{root}[tpu]"]
 
 
 def test_failed_pip_is_explained_and_tried_again(checkout: Checkout):

@@ -43,10 +43,11 @@ MAY_IMPORT = {
   "ser_jax.export": FLOOR | {"ser_jax.inference"},
   "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
   "ser_jax.inspection": FLOOR | PIPELINE | {"ser_jax.runs", "ser_jax.workdir"},
+  "ser_jax.system": FLOOR | PIPELINE,
   "ser_jax.experiment": FLOOR
   | PIPELINE
   | {"ser_jax.inference", "ser_jax.inspection"}
-  | {"ser_jax.runs", "ser_jax.workdir"},
+  | {"ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE
   | {
@@ -57,8 +58,8 @@ MAY_IMPORT = {
   },
   "ser_jax.demo": FLOOR
   | PIPELINE
-  | {"ser_jax.experiment", "ser_jax.export", "ser_jax.features"}
-  | {"ser_jax.inference", "ser_jax.runs", "ser_jax.workdir"},
+  | {"ser_jax.export", "ser_jax.features", "ser_jax.inference", "ser_jax.nn"}
+  | {"ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.command_line": FLOOR,
   "ser_jax.reproduce": FLOOR
   | PIPELINE

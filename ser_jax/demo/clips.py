@@ -110,7 +110,7 @@ def read_clips(
   """
   feature_set = FEATURE_SETS[recipe.features]
   clips = []
-  for start, samples, rate in _cut(file, windows, source):
+  for start, samples, rate in cut(file, windows, source):
     end = start + len(samples) / rate
     try:
       features = feature_set.extract(samples, rate, pad_to=recipe.pad_to)
@@ -129,7 +129,7 @@ def _require_finite(features: Features) -> None:
       raise UserError(f"its {name} features are not finite: leave it out.")
 
 
-def _cut(
+def cut(
   file, windows: Windows, source: str
 ) -> Iterator[tuple[float, Float[np.ndarray, "samples"], int]]:
   """Start in seconds, samples and rate of each window, channels averaged."""

@@ -93,6 +93,7 @@ def _predict(
   workdir: pathlib.Path, arguments: Sequence[str], output: pathlib.Path
 ) -> int:
   from ser_jax.demo import clips, files
+  from ser_jax.demo import output as outputs
 
   if _WORKERS.value < 0:
     raise UserError(f"--workers={_WORKERS.value} must be at least 0.")
@@ -109,7 +110,7 @@ def _predict(
     same_speaker=_SAME_SPEAKER.value,
   )
   seconds = time.perf_counter() - start
-  files.write(output, model, recordings, bad)
+  outputs.write(output, model, recordings, bad)
   heard = sum(found.clips[-1].end for found in recordings)
   print(
     f"{len(recordings)} recordings ({heard:.0f} s) by {len(model.runs)} runs "
@@ -140,7 +141,7 @@ def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
     output,
     opened.recipe,
     opened.names,
-    opened.batch_size,
+    opened.config.batch_size,
     *predictor.pure_step(opened),
   )
   print(

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from ser_jax import experiment as experiments
 from ser_jax import inference, runs
 from ser_jax.batch import Batch
 from ser_jax.data.dataset import load_dataset, shard_folder
@@ -21,6 +20,7 @@ from ser_jax.data.statistics import InputPlan, Statistics, fold_statistics
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS
 from ser_jax.inference import FoldArrays, Inputs, Lengths, Predictor, Recipe
+from ser_jax.system import make_stages
 from ser_jax.tasks.task import Task
 from ser_jax.train import loop
 from ser_jax.train.compile import Layout, Program, make_layout
@@ -130,18 +130,20 @@ class Opened:
   """Finished runs with their weights.
 
   Attributes:
+    config: of the workdir.
     recipe: what they were trained with.
     names: of the runs.
-    batch_size: of a step.
+    speakers: that were trained on, at most.
     layout: devices, one run a program.
     task: of the last stage.
     weights: the best of each run, with a run axis of one, placed.
     statistics: likewise, of each run's fold.
   """
 
+  config: ConfigDict
   recipe: Recipe
   names: tuple[str, ...]
-  batch_size: int
+  speakers: int
   layout: Layout
   task: Task
   weights: list[PyTree]
@@ -180,9 +182,10 @@ def open_runs(
       "(environment.json has its commit)."
     ) from error
   return Opened(
+    config=config,
     recipe=recipe,
     names=tuple(run.name for run in chosen),
-    batch_size=config.batch_size,
+    speakers=1 + max(int(f["speaker_class"].max()) for f in folds.values()),
     layout=experiment.layout,
     task=experiment.stages[-1].task,
     weights=_restore(experiment, chosen),
@@ -203,9 +206,13 @@ def load(workdir: pathlib.Path, names: Sequence[str] = ()) -> Predictor:
   Raises:
     UserError: see `open_runs`.
   """
-  opened = open_runs(workdir, names)
+  return make_predictor(open_runs(workdir, names))
+
+
+def make_predictor(opened: Opened) -> Predictor:
+  """A predictor of open runs; it compiles at its first call."""
   return Predictor(
-    opened.recipe, opened.names, opened.batch_size, _make_step(opened)
+    opened.recipe, opened.names, opened.config.batch_size, _make_step(opened)
   )
 
 
@@ -249,7 +256,7 @@ def _assemble(
     dataset=_Nothing(Examples(shards, plans, {}, NOBODY, NOBODY)),
     source=None,
     layout=layout,
-    stages=experiments.make_stages(
+    stages=make_stages(
       config,
       layout,
       classes=len(recipe.classes),

@@ -1,0 +1,141 @@
+"""Predictions of recordings -> a CSV or JSON file."""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from ser_jax import workdir as workdirs
+from ser_jax.demo.clips import Clip
+from ser_jax.errors import UserError
+from ser_jax.inference import Predictor
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+  """What is predicted of a file.
+
+  Attributes:
+    path: of the file.
+    clips: its windows, without their features.
+    scores: of each window; NaN for those without features.
+  """
+
+  path: pathlib.Path
+  clips: list[Clip]
+  scores: Float[np.ndarray, "windows classes"]
+
+  @property
+  def mean(self) -> Float[np.ndarray, "classes"]:
+    """The average over the windows that have features."""
+    return np.nanmean(self.scores, axis=0)
+
+
+def write(
+  output: pathlib.Path,
+  predictor: Predictor,
+  recordings: Sequence[Recording],
+  bad: dict[str, str],
+) -> None:
+  """Writes predictions, in the format that the file's name tells.
+
+  Args:
+    output: ends in .csv or .json.
+    predictor: whose predictions they are.
+    recordings: what was predicted.
+    bad: reasons by path.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  make = as_json if output.suffix == ".json" else as_csv
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    workdirs.write_atomic(output, make(predictor, recordings, bad))
+  except OSError as error:
+    raise UserError(
+      f"--output={output} cannot be written ({error.strerror}): choose another."
+    ) from error
+
+
+def as_csv(
+  predictor: Predictor, recordings: Sequence[Recording], bad: dict[str, str]
+) -> str:
+  """A row a recording, and, of long ones, a row a window.
+
+  Columns: `file`; `part`, which is `file` or `window`; `start` and `end` in
+  seconds; `label`; a probability for each class; `note`.
+  """
+  classes = predictor.recipe.classes
+  text = io.StringIO()
+  table = csv.writer(text, lineterminator="\n")
+  table.writerow(["file", "part", "start", "end", "label", *classes, "note"])
+  for found in recordings:
+    end = found.clips[-1].end
+    table.writerow(
+      [found.path, "file", *_row(classes, 0.0, end, found.mean), ""]
+    )
+    if len(found.clips) > 1:
+      for clip, scores in zip(found.clips, found.scores, strict=True):
+        row = _row(classes, clip.start, clip.end, scores)
+        table.writerow([found.path, "window", *row, clip.note])
+  for path, reason in bad.items():
+    table.writerow([path, "file", "", "", "", *[""] * len(classes), reason])
+  return text.getvalue()
+
+
+def _row(classes, start: float, end: float, scores: np.ndarray) -> list[str]:
+  """Times, label and probabilities; empty where there are no features."""
+  times = [f"{start:.3f}", f"{end:.3f}"]
+  if np.isnan(scores).any():
+    return [*times, "", *[""] * len(classes)]
+  return [*times, classes[scores.argmax()], *(f"{p:.6f}" for p in scores)]
+
+
+def as_json(
+  predictor: Predictor, recordings: Sequence[Recording], bad: dict[str, str]
+) -> str:
+  """The system, its runs, every recording with its windows, what was bad."""
+  classes = predictor.recipe.classes
+
+  def described(start: float, end: float, scores: np.ndarray) -> dict:
+    if np.isnan(scores).any():
+      return {"start": start, "end": end, "label": None}
+    return {
+      "start": round(start, 3),
+      "end": round(end, 3),
+      "label": classes[scores.argmax()],
+      "probabilities": {
+        name: round(float(p), 6)
+        for name, p in zip(classes, scores, strict=True)
+      },
+    }
+
+  listed = [
+    {
+      "file": str(found.path),
+      **described(0.0, found.clips[-1].end, found.mean),
+      "windows": [
+        described(clip.start, clip.end, scores)
+        | ({"note": clip.note} if clip.note else {})
+        for clip, scores in zip(found.clips, found.scores, strict=True)
+      ],
+    }
+    for found in recordings
+  ]
+  return json.dumps(
+    {
+      "system": predictor.recipe.system,
+      "corpus": predictor.recipe.corpus,
+      "runs": list(predictor.runs),
+      "classes": list(classes),
+      "recordings": listed,
+      "unreadable": bad,
+    },
+    indent=2,
+  )

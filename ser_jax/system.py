@@ -1,0 +1,83 @@
+"""A config's model and task -> what every run trains."""
+
+import dataclasses
+
+from ser_jax.data.statistics import Statistics
+from ser_jax.errors import UserError
+from ser_jax.models.table import MODELS
+from ser_jax.tasks.table import TASKS
+from ser_jax.tasks.task import Stage
+from ser_jax.train import precision
+from ser_jax.train.compile import Layout
+from ser_jax.train.optimizers import make_optimizer
+
+
+def make_model(config, **sizes: int | str | None):
+  """The model that a config names, with its options.
+
+  Args:
+    config: the whole config.
+    **sizes: what the data and the devices decide; a model takes those that it
+      has a field for.
+
+  Returns:
+    The module.
+
+  Raises:
+    UserError: an option that the model does not have.
+  """
+  options = {k: v for k, v in config.model.items() if k != "name"}
+  build = MODELS[config.model.name]
+  fields = build.__dataclass_fields__
+  # Contours are named where classes are.
+  sizes["targets"] = sizes.get("classes")
+  sizes = {name: size for name, size in sizes.items() if name in fields}
+  try:
+    return build(**sizes, **options)
+  except (TypeError, ValueError) as error:
+    raise UserError(f"config.model: {error}.") from error
+
+
+def make_stages(
+  config,
+  layout: Layout,
+  *,
+  classes: int,
+  statistics: dict[str, Statistics],
+  steps: int,
+) -> tuple[Stage, ...]:
+  """What every run trains, in order.
+
+  Args:
+    config: the whole config.
+    layout: where it runs.
+    classes: of the scores.
+    statistics: of every fold, which tell the training speakers.
+    steps: in an epoch.
+
+  Returns:
+    The stages.
+
+  Raises:
+    UserError: options that the model or the task does not have.
+  """
+  model = make_model(
+    config,
+    classes=classes,
+    speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
+    axis_name=layout.axis_name,
+  )
+  stages = TASKS[config.task.name](
+    model,
+    config,
+    lambda epochs, factor=1.0: make_optimizer(
+      config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
+    ),
+    layout.axis_name,
+  )
+  return tuple(
+    dataclasses.replace(
+      stage, task=precision.in_precision(stage.task, config.precision)
+    )
+    for stage in stages
+  )
