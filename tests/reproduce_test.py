@@ -151,6 +151,8 @@ def test_tables_and_corpora_are_checked(path, corpus, message):
     ("aae_table1", "iemocap", 15),
     ("dcaen_table1", "ravdess", 9),
     ("dcaen_table2", "iemocap", 5),
+    ("aae_labels", "ravdess", 10),
+    ("dcaen_weights", "emodb", 5),
   ],
 )  # fmt: skip
 def test_every_published_row_is_there(name, corpus, count):

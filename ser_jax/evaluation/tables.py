@@ -266,12 +266,13 @@ def _curve(axes, rows: list[dict], places: list[str], metric: str) -> None:
   from ser_jax.evaluation import figures
 
   paper = [row for row in rows if row["paper"]]
-  axes.errorbar(
-    [places.index(row["x"]) + 0.08 for row in paper],
-    [row["paper"][0] for row in paper],
-    [row["paper"][1] or 0.0 for row in paper],
-    fmt="s--", color=figures.ORANGE, capsize=3, label="paper ± deviation",
-  )  # fmt: skip
+  if paper:
+    axes.errorbar(
+      [places.index(row["x"]) + 0.08 for row in paper],
+      [row["paper"][0] for row in paper],
+      [row["paper"][1] or 0.0 for row in paper],
+      fmt="s--", color=figures.ORANGE, capsize=3, label="paper ± deviation",
+    )  # fmt: skip
   ours = [row for row in rows if "summary" in row]
   if not ours:
     return
