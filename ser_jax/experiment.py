@@ -285,7 +285,7 @@ def _look(experiment: runs.Experiment, engine: Engine) -> None:
 def finish(experiment: runs.Experiment) -> dict:
   """Joins the runs' predictions and writes the report."""
   finished = [run for group in experiment.groups for run in group]
-  for stem in ("predictions_last", "predictions"):
+  for stem in runs.stems(experiment):
     parts = [
       dict(
         np.load(

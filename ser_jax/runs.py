@@ -30,6 +30,7 @@ from ser_jax.train.state import TrainState, init_state
 from ser_jax.train.step import predict_step, train_step
 
 Group = Sequence[loop.Run]
+VALIDATION = "predictions_validation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +239,16 @@ def _predictions(
   }
 
 
+def stems(experiment: Experiment) -> tuple[str, ...]:
+  """Names of the files of predictions that a run leaves."""
+  in_time = experiment.dataset.contours is not None
+  return (
+    "predictions",
+    "predictions_last",
+    *((VALIDATION,) if in_time else ()),
+  )
+
+
 def predictions_file(workdir: pathlib.Path, run: loop.Run) -> pathlib.Path:
   """The file whose existence says that a run is finished."""
   return workdir / "runs" / run.name / "predictions.npz"
@@ -257,14 +268,19 @@ def save_predictions(
   best: PyTree,
   last: PyTree,
 ) -> None:
-  """Predicts every run's test part, with the best and the last weights."""
+  """Predicts every run's test part, with the best and the last weights.
+
+  Contours of the validation part, too: post-processing is chosen on them.
+  """
   stats = group_statistics(experiment, group)
-  parts = [run.test for run in group]
+  weights = {"predictions": best, "predictions_last": last}
   # The best weights last: their file says that the run is finished.
-  for stem, weights in (("predictions_last", last), ("predictions", best)):
-    scores = loop.predict(engine, weights, stats, parts)
-    for run, found in zip(group, scores, strict=True):
+  for stem in reversed(stems(experiment)):
+    side = "validation" if stem == VALIDATION else "test"
+    parts = [getattr(run, side) for run in group]
+    scores = loop.predict(engine, weights.get(stem, best), stats, parts)
+    for run, part, found in zip(group, parts, scores, strict=True):
       processes.only_primary(workdirs.write_arrays)(
         predictions_file(experiment.workdir, run).with_name(f"{stem}.npz"),
-        _predictions(experiment, run, run.test, found),
+        _predictions(experiment, run, part, found),
       )

@@ -15,6 +15,8 @@ from ser_jax.evaluation import contours
 from ser_jax.evaluation.contours import Recording
 
 Contour = Float[np.ndarray, "frames"]
+# Recordings differ in length.
+Contours = list[Float[np.ndarray, "_"]]
 
 MEDIAN_SECONDS = (0.4, 20.0, 0.4)  # least, most, step
 SHIFT_SECONDS = (0.04, 10.0, 0.04)
@@ -118,9 +120,7 @@ def shifted(
   return contour[np.maximum(place, 0)]
 
 
-def _choose_one(
-  found: list[Contour], wanted: list[Contour], rate: float
-) -> list[Step]:
+def _choose_one(found: Contours, wanted: Contours, rate: float) -> list[Step]:
   """Steps of one target, each given those before it."""
   steps = []
   best = float(_ccc([x[:, None] for x in found], wanted)[0])
@@ -140,10 +140,10 @@ def _choose_one(
 
 
 # Candidates, and what each makes of every recording: [frames, candidates].
-Proposal = tuple[list[Step], list[Float[np.ndarray, "frames candidates"]]]
+Proposal = tuple[list[Step], list[Float[np.ndarray, "_ candidates"]]]
 
 
-def _medians(found: list[Contour], wanted: list[Contour], rate: float):
+def _medians(found: Contours, wanted: Contours, rate: float):
   sizes = _grid(MEDIAN_SECONDS, rate) // 2 * 2 + 1
   candidates = [Step("median", frames=int(size)) for size in sizes]
   tried = [
@@ -152,14 +152,14 @@ def _medians(found: list[Contour], wanted: list[Contour], rate: float):
   return candidates, tried
 
 
-def _centring(found: list[Contour], wanted: list[Contour], rate: float):
+def _centring(found: Contours, wanted: Contours, rate: float):
   """By the bias of all development frames."""
   bias = np.concatenate(wanted).mean() - np.concatenate(found).mean()
   step = Step("centring", offset=float(bias))
   return [step], [apply_step(step, x)[:, None] for x in found]
 
 
-def _scaling(found: list[Contour], wanted: list[Contour], rate: float):
+def _scaling(found: Contours, wanted: Contours, rate: float):
   """By the ratio of deviations, about the mean: what is centred stays so."""
   predicted = np.concatenate(found)
   spread = predicted.std()
@@ -169,7 +169,7 @@ def _scaling(found: list[Contour], wanted: list[Contour], rate: float):
   return [step], [apply_step(step, x)[:, None] for x in found]
 
 
-def _shifts(found: list[Contour], wanted: list[Contour], rate: float):
+def _shifts(found: Contours, wanted: Contours, rate: float):
   delays = _grid(SHIFT_SECONDS, rate)
   candidates = [Step("shift", frames=int(delay)) for delay in delays]
   return candidates, [shifted(x, delays) for x in found]
@@ -183,7 +183,7 @@ def _grid(seconds: tuple[float, float, float], rate: float) -> np.ndarray:
 
 
 def _ccc(
-  tried: list[Float[np.ndarray, "frames candidates"]], wanted: list[Contour]
+  tried: list[Float[np.ndarray, "_ candidates"]], wanted: Contours
 ) -> Float[np.ndarray, "candidates"]:
   """CCC of every candidate over all recordings one after another."""
   origin = np.full(tried[0].shape[1], np.concatenate(wanted).mean())

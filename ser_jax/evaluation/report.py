@@ -14,6 +14,7 @@ import numpy as np
 
 from ser_jax.errors import UserError
 from ser_jax.evaluation import (
+  contour_chains,
   contour_report,
   embeddings,
   markdown,
@@ -57,12 +58,19 @@ def rebuild(folder: pathlib.Path) -> dict:
   found = summary_of(predictions, info, history)
   if last.exists():
     found["last_epoch"] = summary_of(_read(last), info, history)["summary"]
+  validation = folder / "predictions_validation.npz"
+  if in_time and validation.exists():
+    found["postprocessed"] = contour_chains.summarize(
+      _read(validation), predictions, info
+    )
   embedded = embeddings.read(folder)
   if embedded:
     found["embeddings"] = embeddings.summarize(embedded)
   found["figures"] = _draw(folder, found, history, predictions)
   _write(folder / "report.json", json.dumps(found, indent=2))
-  _write(folder / "report.md", kind.render(found))
+  _write(
+    folder / "report.md", kind.render(found) + contour_chains.render(found)
+  )
   return found | {"text": kind.console(found, folder)}
 
 

@@ -1,0 +1,95 @@
+"""The recurrent baseline and post-processing, from audio to the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import adieu
+from ser_jax import experiment
+from ser_jax.data.dataset import load_dataset
+from ser_jax.evaluation import contour_baselines, report
+
+
+def small(synthetic_shards, words):
+  config = adieu.get_config(words)
+  config.data.shards = str(synthetic_shards(config.data.features))
+  config.protocol.folds = (0,)
+  config.model.update({"hidden": 4, "layers": 1})
+  config.epochs = 1
+  config.parallel.data = 1
+  return config
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_shards, tmp_path_factory, opensmile_installed):
+  config = small(synthetic_shards, "blstm_compare,mse")
+  folder = tmp_path_factory.mktemp("trained")
+  return experiment.train(config, folder, should_stop=lambda: False), folder
+
+
+def test_chains_are_chosen_saved_and_reported(trained):
+  found, folder = trained
+  after = found["postprocessed"]
+  (run,) = after["runs"]
+  assert set(run["chains"]) == {"arousal", "valence"}
+  for name, steps in run["chains"].items():
+    development = run["development"]
+    gained = sum(step["gain"] for step in steps if step["kept"])
+    assert development["after"][f"ccc_{name}"] == pytest.approx(
+      development["before"][f"ccc_{name}"] + gained
+    )
+    low, high = after["summary"]["test"]["after"][f"ccc_{name}"]["ci95"]
+    assert -1 <= low <= high <= 1
+    before = run["test"]["before"][f"ccc_{name}"]
+    assert before == pytest.approx(found["runs"][0][f"ccc_{name}"])
+  assert "## Post-processing" in (folder / "report.md").read_text()
+
+
+def test_the_report_is_rebuilt_without_a_device(trained):
+  found, folder = trained
+  again = report.rebuild(folder)
+  stored = json.loads((folder / "report.json").read_text())
+  assert again["postprocessed"] == found["postprocessed"]
+  assert stored["postprocessed"] == found["postprocessed"]
+
+
+def test_validation_speakers_are_no_test_speakers(trained):
+  _, folder = trained
+  sides = [
+    set(np.load(folder / f"{stem}.npz")["speaker"])
+    for stem in ("predictions", "predictions_validation")
+  ]
+  assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+def test_a_linear_regressor_on_the_same_folds(synthetic_shards, trained):
+  _, folder = trained
+  config = small(synthetic_shards, "blstm_compare,mse")
+  test, validation = contour_baselines.predict(load_dataset(config), "windows")
+  with np.load(folder / "predictions.npz") as network:
+    for name in ("utterance", "target", "frames", "fold"):
+      np.testing.assert_array_equal(test[name], network[name])
+    assert test["scores"].shape == network["scores"].shape
+  assert np.isfinite(validation["scores"]).all()
+
+
+@pytest.mark.parametrize(
+  ("words", "features"),
+  [
+    ("blstm_egemaps", "egemaps_windows"),
+    ("blstm_compare,emodb", "compare_lld_windows_prosody"),
+  ],
+)
+def test_words_choose_functionals(words, features):
+  config = adieu.get_config(words)
+  experiment.check(config)
+  assert config.data.features == features
+  assert config.batch_size == 5
+
+
+def test_the_paper_s_numbers_are_beside_their_rows():
+  config = adieu.get_config("blstm_compare,mse,recola")
+  assert config.paper.ccc_arousal == 0.132
+  assert config.paper.development_valence == 0.152
+  assert not adieu.get_config("blstm_compare,mse,emodb").paper
