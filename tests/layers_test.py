@@ -33,6 +33,7 @@ MAY_IMPORT = {
   "ser_jax.nn": FLOOR,
   "ser_jax.models": FLOOR | {"ser_jax.nn"},
   "ser_jax.losses": FLOOR,
+  "ser_jax.streaming": FLOOR,
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},

@@ -142,3 +142,117 @@ def test_complementary_sums_by_hand():
   for threshold, wanted in ((None, -1.1), (-0.5, 0.7), (0.0, 1.1)):
     total, count = losses.complementary(cosine, weight, threshold=threshold)
     assert float(total) == pytest.approx(wanted) and float(count) == 2
+
+
+@pytest.fixture
+def contours():
+  draw = np.random.default_rng(0)
+  lengths = np.array([7, 4, 1, 0, 6, 5, 7, 2])
+  weight = (np.arange(7) < lengths[:, None]).astype(np.float32)
+  found, wanted = draw.normal(size=(2, 8, 7, 2)).astype(np.float32)
+  return found, wanted + found, weight
+
+
+def lin(x, y):
+  """Lin's coefficient in float64, of the population."""
+  x, y = np.float64(x), np.float64(y)
+  covariance = np.mean((x - x.mean()) * (y - y.mean()))
+  return 2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+
+
+def test_concordance_by_hand():
+  """Means 2 and 3, variances 2/3 and 8/3, covariance 4/3: 8/3 over 13/3."""
+  found = jnp.array([[[1.0], [2.0], [3.0]]])
+  wanted = jnp.array([[[1.0], [3.0], [5.0]]])
+  total, count = losses.concordance(found, wanted, jnp.ones((1, 3)))
+  assert float(total) == pytest.approx(1 - 8 / 13)
+  assert float(count) == 1.0
+
+
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_concordance_of_valid_frames_against_lin(contours, per_sequence):
+  found, wanted, weight = contours
+  groups = [weight > 0]
+  if per_sequence:
+    rows = np.arange(8)[:, None]
+    groups = [
+      groups[0] & (rows == row) for row in range(8) if weight[row].any()
+    ]
+  each = [
+    np.mean([1 - lin(found[g, k], wanted[g, k]) for k in range(2)])
+    for g in groups
+  ]
+  total, count = losses.concordance(
+    *map(jnp.asarray, contours), per_sequence=per_sequence
+  )
+  assert float(count) == len(groups)
+  assert float(total) == pytest.approx(sum(each), rel=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_the_concordance_s_gradient_against_finite_differences(
+  contours, offset
+):
+  found, wanted, weight = contours
+  found, wanted = found[:2] + offset, wanted[:2] + offset
+  others = jnp.asarray(wanted), jnp.asarray(weight[:2])
+  gradient = jax.grad(lambda x: losses.concordance(x, *others)[0])(
+    jnp.asarray(found)
+  )
+  inside = weight[:2] > 0
+
+  def reference(x):
+    return np.mean([1 - lin(x[inside, k], wanted[inside, k]) for k in range(2)])
+
+  for where in ((0, 3, 1), (1, 2, 0)):
+    step = np.zeros(found.shape)
+    step[where] = 1e-4
+    slope = (reference(found + step) - reference(found - step)) / 2e-4
+    assert float(gradient[where]) == pytest.approx(slope, rel=2e-3, abs=1e-5)
+  assert not np.asarray(gradient)[~inside].any()
+
+
+@pytest.mark.parametrize(
+  ("found", "wanted"), [(0.0, 0.0), (1.0, 1.0), (1.0, 2.0), (None, 2.0),
+                        (1.0, None)],
+)  # fmt: skip
+def test_constant_contours_have_a_loss_of_1_and_a_finite_gradient(
+  contours, found, wanted
+):
+  shape = contours[0].shape
+  x, y = (
+    jnp.asarray(given) if value is None else jnp.full(shape, value)
+    for value, given in zip((found, wanted), contours[:2], strict=True)
+  )
+  value, gradient = jax.value_and_grad(
+    lambda x: losses.concordance(x, y, jnp.asarray(contours[2]))[0]
+  )(x)
+  assert float(value) == pytest.approx(1.0, abs=1e-5)
+  assert np.isfinite(gradient).all()
+
+
+def test_filler_alone_has_no_concordance(contours):
+  found, wanted, weight = map(jnp.asarray, contours)
+  for each in (True, False):
+    pair = losses.concordance(found, wanted, 0 * weight, per_sequence=each)
+    assert float(losses.mean(*pair)) == 0.0
+
+
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_concordance_of_devices_adds_up(contours, per_sequence):
+  """The value and its gradient, frames being spread unevenly."""
+
+  def loss(found, wanted, weight, axis_name):
+    pair = losses.concordance(
+      found, wanted, weight, per_sequence=per_sequence, axis_name=axis_name
+    )
+    return losses.mean(*pair, axis_name)
+
+  contours = tuple(map(jnp.asarray, contours))
+  whole = jax.value_and_grad(loss)(*contours, None)
+  shares, gradients = jax.pmap(
+    lambda *x: jax.value_and_grad(loss)(*x, "data"), axis_name="data"
+  )(*(x.reshape(8, 1, *x.shape[1:]) for x in contours))
+  assert float(shares.sum()) == pytest.approx(float(whole[0]), rel=1e-5)
+  # A device's gradient is of the sum of all shares: as steps add them up.
+  np.testing.assert_allclose(gradients[:, 0], whole[1], atol=1e-6)
