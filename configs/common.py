@@ -68,6 +68,8 @@ def get_config() -> ConfigDict:
     {
       "name": "adam",
       "learning_rate": 1e-3,
+      # Several, each a run of its own beside folds and seeds, and a report.
+      "learning_rates": (),
       # Keyword arguments of optax's factory: 'momentum=0.9,nesterov=True'.
       "kwargs": "",
       # constant, or an optax schedule; its times are in epochs.

@@ -32,7 +32,7 @@ from ser_jax.data.dataset import (
 )
 from ser_jax.data.examples import Examples, example_batch
 from ser_jax.errors import UserError
-from ser_jax.evaluation import report
+from ser_jax.evaluation import report, sweeps
 from ser_jax.models.table import MODELS
 from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
@@ -234,8 +234,12 @@ def assemble(
     UserError: see `make_layout`.
   """
   listed = [
-    loop.Run(fold.name, int(seed), fold.train, fold.validation, fold.test)
-    for fold, seed in itertools.product(dataset.protocol.folds, config.seeds)
+    loop.Run(fold.name, int(seed), fold.train, fold.validation, fold.test, rate)
+    for fold, seed, rate in itertools.product(
+      dataset.protocol.folds,
+      config.seeds,
+      config.optimizer.learning_rates or (None,),
+    )
   ]
   layout = make_layout(
     config.parallel,
@@ -283,8 +287,26 @@ def _look(experiment: runs.Experiment, engine: Engine) -> None:
 
 
 def finish(experiment: runs.Experiment) -> dict:
-  """Joins the runs' predictions and writes the report."""
+  """Writes the report, or one of each learning rate."""
+  workdir = experiment.workdir
   finished = [run for group in experiment.groups for run in group]
+  rates = experiment.config.optimizer.learning_rates
+  if not rates:
+    return _report(experiment, workdir, finished)
+  reports = {}
+  for rate in rates:
+    folder = sweeps.rate_folder(workdir, rate)
+    sweeps.copy_history(workdir, folder, rate)
+    reports[rate] = _report(
+      experiment, folder, [run for run in finished if run.rate == rate]
+    )
+  return {"text": sweeps.console(reports, workdir)}
+
+
+def _report(
+  experiment: runs.Experiment, folder: pathlib.Path, finished: runs.Group
+) -> dict:
+  """Joins the predictions of runs and writes their report into a folder."""
   for stem in runs.stems(experiment):
     parts = [
       dict(
@@ -300,10 +322,8 @@ def finish(experiment: runs.Experiment) -> dict:
       name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
     joined["classes"] = np.array(experiment.dataset.classes)
-    workdirs.write_arrays(experiment.workdir / f"{stem}.npz", joined)
-  return report.write_report(
-    experiment.workdir, _describe(experiment, len(finished))
-  )
+    workdirs.write_arrays(folder / f"{stem}.npz", joined)
+  return report.write_report(folder, _describe(experiment, len(finished)))
 
 
 def describe_data(config, dataset: Dataset) -> dict:

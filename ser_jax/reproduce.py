@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from ser_jax import command_line, experiment, workdir
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
-from ser_jax.evaluation import baselines, report, tables
+from ser_jax.evaluation import baselines, report, sweeps, tables
 
 FUNCTIONALS = "functionals"
 
@@ -166,6 +166,9 @@ def prepare(
 
 def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   """Writes `table.json`, `table.md` and `table.png`; returns the Markdown."""
+  if table.get("sweep"):
+    title = f"{table['title']}, {corpus}"
+    return sweeps.write(table["rows"], folder, table["metric"], title)
   reports = {}
   for row in table["rows"]:
     path = folder / row["name"] / "report.json"

@@ -23,10 +23,10 @@ from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
 from ser_jax.evaluation import contours, metrics
 from ser_jax.tasks.task import Stage, Task
-from ser_jax.train import loop, processes
-from ser_jax.train.checkpoint import Checkpoints
+from ser_jax.train import loop, optimizers, processes
+from ser_jax.train.checkpoint import Checkpoints, read_best
 from ser_jax.train.compile import Layout, Program
-from ser_jax.train.state import TrainState, init_state
+from ser_jax.train.state import TrainState, Weights, init_state
 from ser_jax.train.step import predict_step, train_step
 
 Group = Sequence[loop.Run]
@@ -106,7 +106,14 @@ def initial_state(
 ) -> TrainState:
   """Fresh states of a group, on the host, with the run axis first."""
   fresh, seeds, batch = _fresh(experiment, task, group)
-  return jax.device_get(jax.jit(fresh)(seeds, batch))
+  state = jax.device_get(jax.jit(fresh)(seeds, batch))
+  settings = experiment.config.optimizer
+  if not settings.learning_rates:
+    return state
+  rates = np.array([run.rate for run in group])
+  return state.replace(
+    opt_state=optimizers.at_rates(state.opt_state, rates, settings)
+  )
 
 
 def _fresh(experiment: Experiment, task: Task, group: Group):
@@ -166,7 +173,7 @@ def train_group(
       log=processes.only_primary(log.append),
       rewind=processes.only_primary(
         functools.partial(
-          log.rewind, {(r.fold, r.seed) for r in group}, stage.name
+          log.rewind, {(r.fold, r.seed, r.rate) for r in group}, stage.name
         )
       ),
       should_stop=should_stop,
@@ -199,6 +206,14 @@ def restore_group(
     arrays, _ = checkpoints.restore({"state": state, "best": state.weights})
   place = experiment.layout.place_runs
   return place(arrays["best"]), place(arrays["state"].weights)
+
+
+def restore_best(experiment: Experiment, group: Group) -> PyTree:
+  """Best weights of a group's final stage on the host, without optimizers."""
+  stage = experiment.stages[-1]
+  state = jax.eval_shape(*_fresh(experiment, stage.task, group))
+  like = {"params": state.params, "batch_stats": state.batch_stats}
+  return Weights(**read_best(_checkpoints(experiment, group, stage), like))
 
 
 def _score(

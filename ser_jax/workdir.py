@@ -144,8 +144,14 @@ class MetricsLog:
     """
     self._path = folder / "metrics.jsonl"
 
-  def rewind(self, runs: set[tuple[str, int]], stage: str, epoch: int) -> None:
-    """Drops the lines of some runs from an epoch of a stage on."""
+  def rewind(self, runs: set[tuple], stage: str, epoch: int) -> None:
+    """Drops the lines of some runs from an epoch of a stage on.
+
+    Args:
+      runs: fold, seed and learning rate (None where runs do not differ in it).
+      stage: of each run.
+      epoch: the first to drop.
+    """
     if not self._path.exists():
       return
     kept = []
@@ -154,7 +160,8 @@ class MetricsLog:
         entry = json.loads(line)
       except json.JSONDecodeError:
         continue  # a line cut short by a kill; its epoch is trained again
-      ours = (entry["fold"], entry["seed"]) in runs and entry["stage"] == stage
+      run = (entry["fold"], entry["seed"], entry.get("rate"))
+      ours = run in runs and entry["stage"] == stage
       if not (ours and entry["epoch"] >= epoch):
         kept.append(line)
     write_atomic(self._path, "".join(f"{line}\n" for line in kept))

@@ -56,7 +56,7 @@ def test_the_log_rewinds_one_run(tmp_path):
       log.append({"fold": fold, "seed": 0, "stage": "train", "epoch": epoch})
   with open(tmp_path / "metrics.jsonl", "a") as file:
     file.write('{"fold": "a", "se')  # cut short by a kill
-  log.rewind({("a", 0)}, "train", 1)
+  log.rewind({("a", 0, None)}, "train", 1)
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   found = [(line["fold"], line["epoch"]) for line in map(json.loads, lines)]
   assert found == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]

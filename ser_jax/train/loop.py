@@ -20,6 +20,7 @@ from ser_jax.data.examples import Row
 from ser_jax.errors import UserError
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.engine import Engine, predict
+from ser_jax.train.optimizers import current_rate
 from ser_jax.train.state import TrainState, require_finite
 
 LOG = logging.getLogger(__name__)
@@ -27,18 +28,24 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One fold x one seed, as the loop sees it."""
+  """One fold x one seed, as the loop sees it.
+
+  Attributes:
+    rate: its learning rate, where runs differ in it.
+  """
 
   fold: str
   seed: int
   train: Int[np.ndarray, "train"]
   validation: Int[np.ndarray, "validation"]
   test: Int[np.ndarray, "test"]
+  rate: float | None = None
 
   @property
   def name(self) -> str:
     """Unique within an experiment; a folder's name."""
-    return f"{self.fold}-seed{self.seed}"
+    at = "" if self.rate is None else f"-lr{self.rate:g}"
+    return f"{self.fold}-seed{self.seed}{at}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,6 +267,7 @@ def _close_epoch(t: _Training, start: float) -> None:
       {
         "fold": run.fold,
         "seed": run.seed,
+        "rate": run.rate,
         "stage": settings.stage,
         "epoch": books.epoch,
         "step": (books.epoch + 1) * settings.steps,
@@ -281,10 +289,7 @@ def _close_epoch(t: _Training, start: float) -> None:
 def _learning_rates(t: _Training) -> dict[str, np.ndarray]:
   """The learning rate of each phase, for each run."""
   return t.engine.layout.fetch_runs(
-    {
-      phase: opt.hyperparams["learning_rate"]
-      for phase, opt in t.state.opt_state.items()
-    }
+    {phase: current_rate(opt) for phase, opt in t.state.opt_state.items()}
   )
 
 

@@ -12,8 +12,10 @@ import inspect
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import optax
 import optax.contrib
+from jaxtyping import Array, Float, PyTree
 
 from ser_jax.errors import UserError
 
@@ -145,7 +147,8 @@ def make_optimizer(
   Args:
     config: `name`, `learning_rate`, `kwargs`, `schedule`, `schedule_kwargs`,
       `clip_norm` (0 for none), `decay` (which parameters a weight decay
-      reaches: `all`, or `kernels` for matrices and filters alone).
+      reaches: `all`, or `kernels` for matrices and filters alone), and
+      `learning_rates`: if there are any, each run has its own, see `at_rates`.
     epochs: the length of the stage.
     steps_per_epoch: steps in an epoch.
     factor: of the learning rate, for phases that learn slower or faster.
@@ -167,6 +170,12 @@ def make_optimizer(
       f"config.optimizer.name={config.name!r} needs {_NEED_MORE[config.name]}, "
       "which the training step does not offer: choose another optimizer."
     )
+  rates = config.learning_rates
+  if len(set(rates)) < len(rates) or any(each <= 0 for each in rates):
+    raise UserError(
+      f"config.optimizer.learning_rates={tuple(rates)} must be different "
+      "numbers above 0."
+    )
   taken = inspect.signature(factory).parameters
   given = parse_arguments(config.kwargs, "config.optimizer.kwargs")
   _check(given, factory, "config.optimizer.kwargs")
@@ -187,13 +196,46 @@ def make_optimizer(
       f"config.optimizer.decay={config.decay!r} is neither 'all' nor 'kernels'."
     )
 
-  def transformation(learning_rate):
-    parts = [factory(learning_rate=learning_rate, **given)]
+  def transformation(learning_rate, relative=1.0):
+    parts = [factory(learning_rate=learning_rate * relative, **given)]
     if config.clip_norm:
       parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     return optax.chain(*parts)
 
+  own = {"relative": 1.0} if config.learning_rates else {}
   injected = optax.inject_hyperparams(transformation)(
-    learning_rate=lambda step: factor * rate(step / steps_per_epoch)
+    learning_rate=lambda step: factor * rate(step / steps_per_epoch), **own
   )
   return optax.with_extra_args_support(injected)
+
+
+def at_rates(
+  opt_state: dict[str, PyTree], rates: Float[np.ndarray, "runs"], config
+) -> dict[str, PyTree]:
+  """Gives each run its own learning rate.
+
+  Args:
+    opt_state: by phase, `[runs, ...]`, of optimizers that `learning_rates`
+      has made ready for it.
+    rates: in place of the config's; phases and schedules keep their proportion
+      to it.
+    config: see `make_optimizer`.
+
+  Returns:
+    The states.
+  """
+  relative = np.float32(rates / config.learning_rate)
+  return {
+    phase: state._replace(
+      hyperparams={**state.hyperparams, "relative": relative}
+    )
+    for phase, state in opt_state.items()
+  }
+
+
+def current_rate(state: PyTree) -> Float[Array, "*runs"]:
+  """The learning rate of an optimizer's last step."""
+  found = state.hyperparams
+  if "relative" in found:
+    return found["learning_rate"] * found["relative"]
+  return found["learning_rate"]

@@ -6,23 +6,34 @@ import optax
 import pytest
 
 from ser_jax.errors import UserError
-from ser_jax.train.optimizers import make_optimizer, parse_arguments
+from ser_jax.train.optimizers import (
+  at_rates,
+  current_rate,
+  make_optimizer,
+  parse_arguments,
+)
 
 PARAMS = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones((3,))}
 
 
-def make(epochs=10, steps=4, **changes):
-  section = {
+def section(**changes):
+  fields = {
     "name": "adam",
     "learning_rate": 1e-2,
+    "learning_rates": (),
     "kwargs": "",
     "schedule": "constant",
     "schedule_kwargs": "",
     "clip_norm": 0.0,
     "decay": "all",
   }
-  config = ml_collections.ConfigDict(section | changes)
-  return make_optimizer(config, epochs=epochs, steps_per_epoch=steps)
+  return ml_collections.ConfigDict(fields | changes)
+
+
+def make(epochs=10, steps=4, **changes):
+  return make_optimizer(
+    section(**changes), epochs=epochs, steps_per_epoch=steps
+  )
 
 
 def rates(tx, steps):
@@ -70,6 +81,24 @@ def test_schedules_count_epochs():
   assert cosine[8] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_each_run_may_have_its_own_rate():
+  """Stacked states at rates of their own move as each would alone."""
+  config = section(learning_rates=(1e-3, 1e-1))
+  tx = make_optimizer(config, epochs=10, steps_per_epoch=4)
+  one = tx.init(PARAMS)
+  stacked = jax.tree.map(lambda x: jnp.stack([x, x]), {"phase": one})
+  wanted = np.array(config.learning_rates)
+  state = at_rates(stacked, wanted, config)["phase"]
+  updates, state = jax.vmap(lambda s: tx.update(PARAMS, s, PARAMS))(state)
+  np.testing.assert_allclose(current_rate(state), wanted, rtol=1e-6)
+  for number, rate in enumerate(wanted):
+    alone = make(learning_rate=float(rate))
+    expected, _ = alone.update(PARAMS, alone.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(
+      updates["kernel"][number], expected["kernel"], rtol=1e-5
+    )
+
+
 def test_clipping_bounds_the_norm():
   tx = make(name="sgd", clip_norm=0.5, learning_rate=1.0)
   updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
@@ -98,6 +127,8 @@ def test_decay_can_spare_biases():
     ({"name": "lbfgs"}, "line search"),
     ({"name": "sgd", "decay": "kernels"}, "decay mask"),
     ({"decay": "biases"}, "neither"),
+    ({"learning_rates": (0.1, 0.1)}, "different numbers"),
+    ({"learning_rates": (0.1, 0.0)}, "above 0"),
   ],
 )
 def test_what_optax_lacks_is_refused(changes, message):

@@ -1,0 +1,241 @@
+"""Optimizers and learning rates side by side: time to a target, and the end.
+
+    metrics.jsonl, lr-RATE/report.json of each row -> table.{json,md,png}
+
+Rates and targets are chosen on validation speakers; test figures only told.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from ser_jax.evaluation.markdown import percent, table
+
+TARGET = 0.95  # of the best validation figure of all
+NOTES = """\
+Of each optimizer the learning rate whose best validation epoch is the highest,
+on average over runs (fold and seed); the other rates are below. Target: {share}
+of the highest such average, {target} %; reached in the first epoch whose mean
+over runs is there. Seconds are those of the program, which trains all rates and
+folds at once: all optimizers on one machine, one after the other. Test: mean
+and deviation over runs of the best validation epoch's weights, and of the last.
+"""
+
+
+def rate_folder(workdir: pathlib.Path, rate: float) -> pathlib.Path:
+  """Where the report of a learning rate lies."""
+  return workdir / f"lr-{rate:g}"
+
+
+def read_history(workdir: pathlib.Path) -> list[dict]:
+  """Lines of the training log."""
+  text = (workdir / "metrics.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def copy_history(
+  workdir: pathlib.Path, folder: pathlib.Path, rate: float
+) -> None:
+  """Gives the report of a learning rate its own lines of the log."""
+  folder.mkdir(parents=True, exist_ok=True)
+  own = [line for line in read_history(workdir) if line["rate"] == rate]
+  _write(
+    folder / "metrics.jsonl", "".join(f"{json.dumps(line)}\n" for line in own)
+  )
+
+
+def console(reports: dict[float, dict], workdir: pathlib.Path) -> str:
+  """The lines that end a training of several learning rates."""
+  history = read_history(workdir)
+  lines = ["", "learning rate   best validation UAR   test UAR", ""]
+  for rate, report in reports.items():
+    own = summarize(history, rate, "uar")
+    test = report["summary"]["uar"]
+    lines.append(
+      f"  {rate:<12g}  {percent(own['validation']):>8}             "
+      f"{percent(test['mean'])} ± {percent(test['std'])}"
+    )
+  return "\n".join([*lines, "", f"  {workdir}/lr-*/report.md"])
+
+
+def summarize(history: list[dict], rate: float, metric: str) -> dict:
+  """The course of one learning rate.
+
+  Args:
+    history: lines of the training log.
+    rate: whose lines to take.
+    metric: of validation.
+
+  Returns:
+    `validation`, the mean over runs of each run's best epoch; `curve` and
+    `loss`, means over runs of the validation metric and of the training loss
+    at each epoch; `seconds`, passed at the end of each epoch.
+  """
+  runs = {}
+  for line in history:
+    if line["rate"] == rate:
+      runs.setdefault((line["fold"], line["seed"]), []).append(line)
+  # Runs that stop early keep what they have.
+  epochs = max(map(len, runs.values()))
+  padded = [
+    lines + lines[-1:] * (epochs - len(lines)) for lines in runs.values()
+  ]
+
+  def mean(value) -> list[float]:
+    found = np.array([[value(line) for line in lines] for lines in padded])
+    return found.mean(axis=0).tolist()
+
+  values = [[x["validation"][metric] for x in lines] for lines in padded]
+  return {
+    "validation": float(np.max(values, axis=1).mean()),
+    "curve": mean(lambda line: line["validation"][metric]),
+    "loss": mean(lambda line: line["train"]["loss"]),
+    "seconds": np.cumsum(mean(lambda line: line["seconds"])).tolist(),
+  }
+
+
+def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
+  """Every optimizer at every learning rate, as far as there are reports.
+
+  Args:
+    rows: `name` and `label` of each optimizer, and its `rates`.
+    folder: with a folder for each row.
+    metric: `uar` or `wa`.
+
+  Returns:
+    Plain data: `target`, and `rows`, each with its `rates`, of which the first
+    is the chosen one.
+  """
+  found = []
+  for row in rows:
+    workdir, rates = folder / row["name"], []
+    for rate in row["rates"]:
+      path = rate_folder(workdir, rate) / "report.json"
+      if path.exists():
+        report = json.loads(path.read_text())
+        rates.append(
+          {"rate": rate, **summarize(read_history(workdir), rate, metric)}
+          | {"test": report["summary"][metric],
+             "last_epoch": report["last_epoch"][metric],
+             "runs": len(report["runs"])}
+        )  # fmt: skip
+    rates.sort(key=lambda each: -each["validation"])
+    if rates:
+      found.append({"label": row["label"], "rates": rates})
+  best = max((row["rates"][0]["validation"] for row in found), default=0.0)
+  for each in itertools.chain.from_iterable(row["rates"] for row in found):
+    each["reached"] = _reached(each, TARGET * best)
+  found.sort(key=lambda row: -row["rates"][0]["validation"])
+  return {"metric": metric, "target": TARGET * best, "rows": found}
+
+
+def _reached(each: dict, target: float) -> dict | None:
+  """Epochs and seconds until the mean over runs is at the target."""
+  for epoch, value in enumerate(each["curve"]):
+    if value >= target:
+      return {"epochs": epoch + 1, "seconds": each["seconds"][epoch]}
+  return None
+
+
+def render(found: dict, title: str) -> str:
+  """The comparison as Markdown."""
+  name = found["metric"].upper()
+  chosen = [[row["label"], *_cells(row["rates"][0])] for row in found["rows"]]
+  every = [
+    [row["label"], *_cells(each)]
+    for row in found["rows"]
+    for each in sorted(row["rates"], key=lambda each: each["rate"])
+  ]
+  header = [
+    *("optimizer", "learning rate", f"validation {name} %"),
+    *("epochs to target", "seconds to target"),
+    *(f"test {name} %", "last epoch %", "runs"),
+  ]
+  notes = NOTES.format(
+    share=f"{100 * TARGET:.0f} %", target=percent(found["target"])
+  )
+  parts = [
+    *(f"# {title}", table(header, chosen), notes),
+    *("![curves](table.png)", "## Every learning rate", table(header, every)),
+  ]
+  return "\n\n".join(parts) + "\n"
+
+
+def _cells(each: dict) -> list[str]:
+  reached = each["reached"]
+  return [
+    f"{each['rate']:g}",
+    percent(each["validation"]),
+    str(reached["epochs"]) if reached else "not reached",
+    f"{reached['seconds']:.1f}" if reached else "",
+    f"{percent(each['test']['mean'])} ± {percent(each['test']['std'])}",
+    percent(each["last_epoch"]["mean"]),
+    str(each["runs"]),
+  ]
+
+
+def draw(found: dict, path: pathlib.Path, title: str) -> None:
+  """Draws each optimizer at its chosen rate, and what rates do to it."""
+  import matplotlib.pyplot as plt
+
+  from ser_jax.evaluation import figures  # sets matplotlib up without a display
+
+  rows, name = found["rows"], found["metric"].upper()
+  colors = plt.colormaps["tab20"](np.arange(len(rows)) % 20)
+  with plt.rc_context(figures.STYLE):
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.4))
+    for row, color in zip(rows, colors, strict=True):
+      best = row["rates"][0]
+      epochs = np.arange(1, len(best["curve"]) + 1)
+      axes[0].plot(epochs, best["loss"], color=color)
+      axes[1].plot(epochs, 100 * np.array(best["curve"]), color=color)
+      rates = sorted(row["rates"], key=lambda each: each["rate"])
+      axes[2].plot(
+        [each["rate"] for each in rates],
+        [100 * each["validation"] for each in rates],
+        *("o-",), color=color, markersize=4,
+        label=f"{row['label']} ({best['rate']:g})",
+      )  # fmt: skip
+    axes[1].axhline(100 * found["target"], color=figures.GREY, linestyle="--")
+    for each, label, heading in zip(
+      axes,
+      ("training loss (nats)", f"{name} (%)", f"{name} (%)"),
+      ("Loss", "Validation, target dashed", "Best validation epoch"),
+      strict=True,
+    ):
+      each.set_ylabel(label)
+      each.set_title(heading)
+      each.set_xlabel("epoch")
+    axes[0].set_yscale("log")
+    axes[2].set_xscale("log")
+    axes[2].set_xlabel("learning rate")
+    axes[2].legend(frameon=False, fontsize=8, loc="center left",
+                   bbox_to_anchor=(1.0, 0.5), title="chosen rate")  # fmt: skip
+    figure.suptitle(title)
+    figure.tight_layout()
+    temporary = path.with_name(f".{path.name}.partial")
+    figure.savefig(temporary, format="png", bbox_inches="tight")
+    os.replace(temporary, path)
+    plt.close(figure)
+
+
+def write(
+  rows: list[dict], folder: pathlib.Path, metric: str, title: str
+) -> str:
+  """Writes the comparison of a folder of rows; returns its Markdown."""
+  found = compare(rows, folder, metric)
+  text = render(found, title)
+  _write(folder / "table.json", json.dumps(found, indent=1))
+  _write(folder / "table.md", text)
+  draw(found, folder / "table.png", title)
+  return text
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  """Replaces a file in one move."""
+  temporary = path.with_name(f".{path.name}.partial")
+  temporary.write_text(text)
+  os.replace(temporary, path)

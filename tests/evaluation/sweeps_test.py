@@ -1,0 +1,101 @@
+"""Learning rates as runs: each trains as it would alone; the comparison."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import ds_lstm
+from ser_jax import experiment
+from ser_jax.evaluation import sweeps
+
+RATES = (1e-3, 1e-2)
+
+
+def line(fold, rate, epoch, uar):
+  return {
+    **{"fold": fold, "seed": 0, "rate": rate, "epoch": epoch},
+    **{"train": {"loss": 1.0 / (epoch + 1)}, "seconds": 2.0},
+    "validation": {"uar": uar},
+  }
+
+
+def write_row(folder, curves):
+  """Logs and reports of an optimizer: rate to fold to validation UAR."""
+  folder.mkdir()
+  with open(folder / "metrics.jsonl", "w") as file:
+    for rate, folds in curves.items():
+      for fold, values in folds.items():
+        for epoch, uar in enumerate(values):
+          file.write(json.dumps(line(fold, rate, epoch, uar)) + "\n")
+  for rate in curves:
+    figures = {"uar": {"mean": 0.5, "std": 0.1}}
+    sweeps.rate_folder(folder, rate).mkdir()
+    (sweeps.rate_folder(folder, rate) / "report.json").write_text(
+      json.dumps({"summary": figures, "last_epoch": figures, "runs": [1, 2]})
+    )
+
+
+def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
+  write_row(
+    tmp_path / "one",
+    {
+      0.1: {"a": [0.2, 0.8, 0.6], "b": [0.4, 0.6, 0.8]},
+      1.0: {"a": [0.3, 0.3, 0.3], "b": [0.3, 0.3, 0.3]},
+    },
+  )
+  write_row(tmp_path / "two", {0.1: {"a": [0.7, 0.5], "b": [0.7]}})
+  rows = [
+    {"name": "two", "label": "two", "rates": (0.1,)},
+    {"name": "one", "label": "one", "rates": (0.1, 1.0)},
+    {"name": "absent", "label": "absent", "rates": (0.1,)},
+  ]
+  found = sweeps.compare(rows, tmp_path, "uar")
+  assert [row["label"] for row in found["rows"]] == ["one", "two"]
+  best, other = found["rows"][0]["rates"]
+  assert (best["rate"], other["rate"]) == (0.1, 1.0)
+  assert best["validation"] == pytest.approx(0.8)
+  # The mean over folds is .3, .7, .7 and the target .76: never reached.
+  assert best["reached"] is None
+  assert found["target"] == pytest.approx(0.76)
+  assert best["curve"] == pytest.approx([0.3, 0.7, 0.7])
+  assert best["seconds"] == pytest.approx([2, 4, 6])
+  # A run that stopped early stays where it was.
+  assert found["rows"][1]["rates"][0]["curve"] == pytest.approx([0.7, 0.6])
+  assert sweeps._reached(best, 0.7) == {"epochs": 2, "seconds": 4.0}
+  sweeps.write(rows, tmp_path, "uar", "title")
+  assert "not reached" in (tmp_path / "table.md").read_text()
+  assert (tmp_path / "table.png").stat().st_size
+
+
+def config_of(shards, **changes):
+  config = ds_lstm.get_config("base1")
+  config.data.shards = str(shards)
+  config.protocol.folds = (0,)
+  config.model.hidden, config.batch_size, config.epochs = 8, 8, 2
+  config.parallel.data = 1
+  config.optimizer.update(changes)
+  return config
+
+
+def test_a_learning_rate_among_others_trains_as_alone(
+  synthetic_shards, tmp_path
+):
+  shards = synthetic_shards("ds_lstm")
+  schedule = {"schedule": "cosine_decay_schedule"}
+  together = config_of(shards, learning_rates=RATES, **schedule)
+  together.parallel.runs = "vmap"
+  text = experiment.train(
+    together, tmp_path / "both", should_stop=lambda: False
+  )["text"]
+  assert "0.001" in text
+  alone = config_of(shards, learning_rate=RATES[1], **schedule)
+  experiment.train(alone, tmp_path / "alone", should_stop=lambda: False)
+  folders = tmp_path / "alone", sweeps.rate_folder(tmp_path / "both", RATES[1])
+  one, two = (np.load(folder / "predictions.npz") for folder in folders)
+  np.testing.assert_allclose(one["scores"], two["scores"], atol=1e-4)
+  logs = [sweeps.read_history(folder) for folder in folders]
+  assert len(logs[0]) == len(logs[1]) == 2
+  for left, right in zip(*logs, strict=True):
+    assert left["learning_rate"] == pytest.approx(right["learning_rate"])
+    assert left["train"] == pytest.approx(right["train"], abs=1e-4)
