@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import optax
+
 from ser_jax.data.statistics import Statistics
 from ser_jax.errors import UserError
 from ser_jax.models.table import MODELS
@@ -44,7 +46,7 @@ def make_stages(
   *,
   classes: int,
   statistics: dict[str, Statistics],
-  steps: int,
+  steps: int | None,
 ) -> tuple[Stage, ...]:
   """What every run trains, in order.
 
@@ -53,7 +55,7 @@ def make_stages(
     layout: where it runs.
     classes: of the scores.
     statistics: of every fold, which tell the training speakers.
-    steps: in an epoch.
+    steps: in an epoch; None for stages that predict, and have no optimizer.
 
   Returns:
     The stages.
@@ -67,14 +69,15 @@ def make_stages(
     speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
     axis_name=layout.axis_name,
   )
-  stages = TASKS[config.task.name](
-    model,
-    config,
-    lambda epochs, factor=1.0: make_optimizer(
+
+  def optimizer(epochs: int, factor: float = 1.0):
+    if steps is None:
+      return optax.with_extra_args_support(optax.identity())
+    return make_optimizer(
       config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
-    ),
-    layout.axis_name,
-  )
+    )
+
+  stages = TASKS[config.task.name](model, config, optimizer, layout.axis_name)
   return tuple(
     dataclasses.replace(
       stage, task=precision.in_precision(stage.task, config.precision)

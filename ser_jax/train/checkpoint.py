@@ -115,18 +115,81 @@ class Checkpoints:
 
   def _check(self, step: int, like: PyTree) -> None:
     """Compares names, shapes and types before anything is read."""
-    metadata = self._manager.item_metadata(step)["arrays"]
-    found = _signature(metadata.tree if hasattr(metadata, "tree") else metadata)
-    wanted = _signature(like)
-    for name in sorted(found.keys() | wanted.keys()):
-      if found.get(name) != wanted.get(name):
-        raise UserError(
-          f"checkpoint: {self._folder / str(step)} is of another model: "
-          f"{name} is {found.get(name, 'absent')} there and "
-          f"{wanted.get(name, 'absent')} in this config. Use the config that "
-          "it was trained with (config.json in its --workdir), or another "
-          "--workdir."
-        )
+    found = _stored(self._manager, step)
+    _compare(self._folder / str(step), found, _signature(like))
+
+
+def _stored(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
+  """Path -> shape and type of every array in a checkpoint."""
+  metadata = manager.item_metadata(step)["arrays"]
+  return _signature(metadata.tree if hasattr(metadata, "tree") else metadata)
+
+
+def _compare(
+  path: pathlib.Path, found: dict[str, str], wanted: dict[str, str]
+) -> None:
+  """Refuses a checkpoint of other arrays than the model's."""
+  for name in sorted(found.keys() | wanted.keys()):
+    if found.get(name) != wanted.get(name):
+      raise UserError(
+        f"checkpoint: {path} is of another model: "
+        f"{name} is {found.get(name, 'absent')} there and "
+        f"{wanted.get(name, 'absent')} in this config. Use the config that "
+        "it was trained with (config.json in its --workdir), or another "
+        "--workdir."
+      )
+
+
+def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
+  """Reads the best weights of the newest checkpoint, and nothing else.
+
+  Args:
+    folder: one group of runs in one stage.
+    like: `params` and `batch_stats`, as shapes and types to expect.
+
+  Returns:
+    The same tree of host arrays.
+
+  Raises:
+    UserError: there is no checkpoint, or it is of another model or damaged.
+  """
+  if not folder.is_dir():
+    raise UserError(f"there is no checkpoint at {folder}: copy it there again.")
+  wanted = {"best": {name: tree for name, tree in like.items() if tree}}
+  with ocp.CheckpointManager(
+    folder.absolute(),
+    options=ocp.CheckpointManagerOptions(create=False, read_only=True),
+    item_handlers={"arrays": ocp.PyTreeCheckpointHandler()},
+  ) as manager:
+    step = manager.latest_step()
+    try:
+      _compare(
+        folder / str(step),
+        {
+          name: found
+          for name, found in _stored(manager, step).items()
+          if name.startswith("best/")
+        },
+        _signature(wanted),
+      )
+      found = manager.restore(
+        step,
+        args=ocp.args.Composite(
+          arrays=ocp.args.PyTreeRestore(
+            item=jax.tree.map(_empty, wanted),
+            restore_args=jax.tree.map(
+              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+            ),
+            partial_restore=True,
+          )
+        ),
+      )
+    except (ValueError, OSError, KeyError) as error:
+      raise UserError(
+        f"checkpoint: {folder / str(step)} is damaged ({str(error)[:160]}...): "
+        "copy it again from where it was trained."
+      ) from error
+  return {**like, **found["arrays"]["best"]}
 
 
 def _manager(folder: pathlib.Path) -> ocp.CheckpointManager:
