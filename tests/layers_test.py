@@ -34,6 +34,10 @@ MAY_IMPORT = {
   "ser_jax.models": FLOOR | {"ser_jax.nn"},
   "ser_jax.losses": FLOOR,
   "ser_jax.streaming": FLOOR,
+  "ser_jax.cells": FLOOR
+  | PIPELINE
+  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.features"}
+  | {"ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},

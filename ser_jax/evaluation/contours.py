@@ -55,7 +55,7 @@ def recordings(predictions: dict, rate: float) -> list[Recording]:
     rows.setdefault(str(name).partition(MARK)[0], []).append(row)
   found = []
   for name, windows in sorted(rows.items()):
-    starts = [_start(str(names[row]), rate) for row in windows]
+    starts = [start(str(names[row]), rate) for row in windows]
     sizes = predictions["frames"][windows]
     both = [
       merge(
@@ -74,7 +74,7 @@ def recordings(predictions: dict, rate: float) -> list[Recording]:
   return found
 
 
-def _start(name: str, rate: float) -> int:
+def start(name: str, rate: float) -> int:
   """The frame that a window starts with; 0 for whole recordings."""
   _, mark, seconds = name.partition(MARK)
   return round(float(seconds) * rate) if mark else 0

@@ -1,0 +1,204 @@
+"""What a trained model's recurrent cells follow: Figure 2 of Adieu features.
+
+  python -m ser_jax.cells --config=configs/adieu.py:emodb --workdir=DIR
+
+reads the config's first finished run, lets it hear a recording of its test part
+and writes `cells.json`, `cells.md` and `figures/cells.png` beside the report.
+"""
+
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+from ml_collections import config_flags
+
+from ser_jax import command_line, experiment, runs, system, workdir
+from ser_jax.data.statistics import as_float
+from ser_jax.errors import UserError
+from ser_jax.evaluation import cells, contours, markdown
+from ser_jax.features import prosody
+from ser_jax.train import loop
+
+WAVEFORM = "waveform"
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file, with its words, as it was trained."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where it was trained.")
+_RECORDING = flags.DEFINE_string(
+  "recording", None, "A recording of the test part. Default: the longest."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
+  """Correlates all cells with prosody, and draws the best.
+
+  Args:
+    config: as it was trained; the model must have cells.
+    folder: `--workdir`.
+    recording: of the first run's test part; None for the longest.
+
+  Returns:
+    What `cells.json` holds.
+
+  Raises:
+    UserError: another model, no checkpoint, or no such recording.
+  """
+  if config.model.name != "raw_waveform":
+    raise UserError(
+      f"config.model.name={config.model.name!r} has no cells to look at: give "
+      "a config of configs/adieu.py that reads samples."
+    )
+  experiment.check(config)
+  found = experiment.make_experiment(config, folder)
+  group = found.groups[0]
+  best, _ = runs.restore_group(found, group)
+  weights = jax.tree.map(lambda x: x[0], found.layout.fetch_runs(best))
+  name, windows = choose(found, group[0], recording)
+  samples, activations = hear(found, weights, windows, name)
+  spec = found.dataset.shards.metadata["inputs"][WAVEFORM]
+  rate, size = spec["frame_rate"], spec["dim"]
+  told = prosody.contours(
+    samples.reshape(-1).astype(np.float32),
+    round(rate * size),
+    size=size,
+    most=len(samples),
+  )
+  features = cells.prosody(samples, told[:, 0], told[:, 1], rate=rate)
+  units = activations.shape[-1] // config.model.layers
+  every = cells.correlations(activations, features)
+  summary = cells.summarize(every, units)
+  speaker = found.dataset.shards.table.speakers[windows[0]]
+  figure = cells.draw(
+    folder,
+    activations,
+    features,
+    summary,
+    units=units,
+    rate=rate,
+    title=f"{name}, speaker {speaker}, not trained on ({group[0].name})",
+  )
+  result = {
+    "recording": name,
+    "speaker": str(speaker),
+    "run": group[0].name,
+    "seconds": len(samples) / rate,
+    "best": summary,
+    "figure": figure,
+    "correlations": every.tolist(),
+  }
+  workdir.write_atomic(folder / "cells.json", json.dumps(result, indent=1))
+  workdir.write_atomic(folder / "cells.md", render(result))
+  return result
+
+
+def choose(
+  found: runs.Experiment, run: loop.Run, wanted: str | None
+) -> tuple[str, np.ndarray]:
+  """A recording of the test part, and its utterances.
+
+  Raises:
+    UserError: it is not in the test part.
+  """
+  table = found.dataset.shards.table
+  names = np.array(
+    [str(u).partition(contours.MARK)[0] for u in table.ids[run.test]]
+  )
+  if wanted is None:
+    frames = table.frames[WAVEFORM][run.test]
+    total = {name: frames[names == name].sum() for name in np.unique(names)}
+    wanted = max(total, key=total.get)
+  if wanted not in names:
+    raise UserError(
+      f"--recording={wanted} is not in the test part of {run.name}: choose "
+      f"from {', '.join(np.unique(names)[:20])} ..."
+    )
+  return str(wanted), run.test[names == wanted]
+
+
+def hear(
+  found: runs.Experiment, weights, windows: np.ndarray, name: str
+) -> tuple[
+  Float[np.ndarray, "frames samples"], Float[np.ndarray, "frames cells"]
+]:
+  """Lets the model hear a recording.
+
+  Args:
+    found: the experiment.
+    weights: of the run.
+    windows: the recording's utterances.
+    name: of the recording.
+
+  Returns:
+    Its samples and the outputs of all cells, windows joined.
+  """
+  config, dataset = found.config, found.dataset
+  model = system.make_model(config, classes=len(dataset.classes))
+  step = jax.jit(functools.partial(model.apply, train=False))
+  samples, activations, starts = [], [], []
+  for index in windows:
+    x = as_float(dataset.shards.read(int(index))[WAVEFORM])
+    x = x[: config.data.max_frames or len(x)]
+    outputs = step(
+      {"params": weights.params},
+      {WAVEFORM: jnp.asarray(standardized(x))[None]},
+      {WAVEFORM: jnp.array([len(x)])},
+    )
+    samples.append(x)
+    activations.append(np.asarray(outputs["cells"][0]))
+    starts.append(
+      contours.start(str(dataset.shards.table.ids[index]),
+                     dataset.contours.rate)
+    )  # fmt: skip
+  return tuple(
+    contours.merge(parts, starts, name) for parts in (samples, activations)
+  )
+
+
+def standardized(
+  x: Float[np.ndarray, "frames samples"],
+) -> Float[np.ndarray, "frames samples"]:
+  """Zero mean and unit deviation, as `prepare` makes an utterance."""
+  return (x - x.mean()) / max(float(x.std()), 1e-8)
+
+
+def render(found: dict) -> str:
+  """The correlations as Markdown."""
+  rows = [
+    [
+      row["feature"],
+      f"{row['correlation']:.2f}",
+      f"layer {row['layer']}, cell {row['cell']}",
+      f"{row['median']:.2f}",
+    ]
+    for row in found["best"]
+  ]
+  header = ["feature", "r of the best cell", "which", "median |r| of all"]
+  return f"""# What the cells of {found["run"]} follow
+
+{markdown.table(header, rows)}
+
+Recording {found["recording"]} ({found["seconds"]:.1f} s), speaker
+{found["speaker"]}, who was not trained on. Trigeorgis et al. 2016, Figure 2, on
+RECOLA: .81, .73 and .72.
+
+![cells]({found["figure"]})
+"""
+
+
+def run(argv) -> int:
+  """Looks, and tells."""
+  command_line.refuse_arguments(argv)
+  folder = pathlib.Path(_WORKDIR.value)
+  print(render(look(_CONFIG.value, folder, _RECORDING.value)))
+  return 0
+
+
+if __name__ == "__main__":
+  command_line.start(run)
