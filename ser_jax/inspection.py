@@ -7,6 +7,7 @@ from these files; see `ser_jax/evaluation/embeddings.py`.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -119,11 +120,8 @@ def prepared(
     speaker=examples.speakers[index],
     index=index.astype(np.int32),
   )
-  return prepare(
-    jax.tree.map(jnp.asarray, batch),
-    experiment.statistics[run.fold],
-    examples.plans,
-  )
+  step = jax.jit(functools.partial(prepare, plans=examples.plans))
+  return step(batch, experiment.statistics[run.fold])
 
 
 def generate(

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.usefixtures("opensmile_installed")
 STEPS = {
   "utt_base,valence,strict": {"backend": "pmap"},
   "utt_aae_vanilla,dominance,round": {"source": "stream"},
-  "utt_aae,emotion": {"runs": "vmap", "fraction": 0.5},
+  "utt_aae,emotion": {"runs": "vmap", "fraction": 0.5, "embeddings": True},
   "utt_aae,valence,circumplex,no_regularization": {},
   "fr_base,activation": {},
-  "fr_aae,activation": {},
+  "fr_aae,activation": {"embeddings": True},
 }
 WORDS = [
   *aae.PAPER,
@@ -58,6 +58,7 @@ def test_every_row_takes_real_steps(synthetic_shards, tmp_path, words):
   config.data.source = ways.get("source", "resident")
   config.data.labelled_fraction = ways.get("fraction", 1.0)
   config.parallel.runs = ways.get("runs", "loop")
+  config.report.embeddings = ways.get("embeddings", False)
   if ways.get("runs"):
     config.seeds = (0, 1)
   if ways.get("backend"):
@@ -82,6 +83,37 @@ def test_every_row_takes_real_steps(synthetic_shards, tmp_path, words):
   assert "share %" in text
   if ways.get("fraction"):
     assert "50.0% of the training utterances are labelled" in text
+  if ways.get("embeddings"):
+    check_embeddings(tmp_path, config, report)
+  assert list(tmp_path.glob("runs/*/embeddings.npz")) == list(
+    tmp_path.glob("runs/*-seed0/embeddings.npz")
+  )
+
+
+def check_embeddings(folder, config, report):
+  """Everyone is embedded, and decoding y and z gives what training sees."""
+  (file,) = folder.glob("runs/*/embeddings.npz")
+  with (
+    np.load(file) as stored,
+    np.load(file.with_name("generated.npz")) as made,
+    np.load(file.with_name("predictions.npz")) as predicted,
+  ):
+    test = stored["split"] == "test"
+    assert (stored["utterance"][test] == predicted["utterance"]).all()
+    np.testing.assert_allclose(
+      stored["scores"][test], predicted["scores"], rtol=1e-5, atol=1e-6
+    )
+    assert len(np.unique(stored["utterance"])) == len(stored["utterance"])
+    assert stored["hidden"].shape == (len(test), config.model.hidden)
+    assert stored["z"].shape == (len(test), config.model.latent)
+    assert made["input"].shape == made["reconstruction"].shape
+    assert made["traversal"].shape[2:] == made["input"].shape[1:]
+    assert np.isfinite(made["samples"]).all()
+    error = np.square(made["input"] - made["reconstruction"]).mean()
+    assert 0 < error < 100
+  assert set(report["embeddings"]) == {"hidden", "y", "z"}
+  for name in ("tsne_z", "reconstruction", "samples", "traversal"):
+    assert f"figures/{name}.png" in report["figures"]
 
 
 @pytest.mark.parametrize("words", WORDS)

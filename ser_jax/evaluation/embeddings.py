@@ -58,9 +58,11 @@ def probe_speaker(x: Vectors, speakers: Words) -> dict[str, float]:
   """
   from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-  folds = StratifiedKFold(SPLITS, shuffle=True, random_state=0)
-  scores = cross_val_score(_probe(), x, speakers, cv=folds)
   _, counts = np.unique(speakers, return_counts=True)
+  folds = StratifiedKFold(
+    min(SPLITS, int(counts.min())), shuffle=True, random_state=0
+  )
+  scores = cross_val_score(_probe(), x, speakers, cv=folds)
   return {
     "accuracy": float(scores.mean()),
     "chance": float(counts.max() / counts.sum()),
@@ -68,7 +70,10 @@ def probe_speaker(x: Vectors, speakers: Words) -> dict[str, float]:
 
 
 def probe_emotion(
-  x: Vectors, emotions: Words, x_test: Vectors, emotions_test: Words
+  x: Vectors,
+  emotions: Words,
+  x_test: Float[np.ndarray, "tests dim"],
+  emotions_test: Shaped[np.ndarray, "tests"],
 ) -> dict[str, float]:
   """How well a line tells the emotions of speakers that it has not heard.
 
@@ -76,13 +81,15 @@ def probe_emotion(
     x: embeddings of training utterances.
     emotions: of each.
     x_test: embeddings of test utterances.
-    emotions_test: of each; all of them are among `emotions`.
+    emotions_test: of each; those not among `emotions` are left out.
 
   Returns:
     `uar` on the test utterances, and `chance`.
   """
   known = np.unique(emotions)
-  predicted = _fit(x, emotions).predict(x_test)
+  heard = np.isin(emotions_test, known)
+  x_test, emotions_test = x_test[heard], emotions_test[heard]
+  predicted = _probe().fit(x, emotions).predict(x_test)
   confusion = metrics.confusion_matrix(
     np.searchsorted(known, emotions_test),
     np.searchsorted(known, predicted),
@@ -102,13 +109,7 @@ def _probe():
   )
 
 
-def _fit(x: Vectors, words: Words):
-  return _probe().fit(x, words)
-
-
-def summarize(
-  found: dict[str, dict[str, np.ndarray]],
-) -> dict[str, dict[str, dict[str, float]]]:
+def summarize(found: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
   """Probes of every embedding, averaged over runs.
 
   Args:
