@@ -209,6 +209,7 @@ settings() {
     setting STREAMLIT_SERVER_MAX_UPLOAD_SIZE 20
     setting STREAMLIT_SERVER_FILE_WATCHER_TYPE none
     setting STREAMLIT_SERVER_HEADLESS true
+    setting STREAMLIT_CLIENT_TOOLBAR_MODE viewer
     setting STREAMLIT_BROWSER_GATHER_USAGE_STATS false
   fi
   # A platform that is named must start: no quiet training on the CPU instead.

@@ -33,14 +33,16 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> alt.LayerChart:
         "predicted": classes[predicted],
         "share": share[true, predicted],
         "count": count,
-        "text": f"{100 * share[true, predicted]:.0f} % ({count})",
+        "percent": f"{100 * share[true, predicted]:.0f} %",
       }
       for (true, predicted), count in np.ndenumerate(counts)
     ]
   )
+  order, axis = list(classes), alt.Axis(labelOverlap=False)
+  turned = alt.Axis(labelOverlap=False, labelAngle=-30)
   base = alt.Chart(rows).encode(
-    x=alt.X("predicted:N", sort=list(classes), axis=alt.Axis(labelAngle=-30)),
-    y=alt.Y("true:N", sort=list(classes)),
+    x=alt.X("predicted:N", sort=order, axis=turned),
+    y=alt.Y("true:N", sort=order, axis=axis),
     tooltip=["true", "predicted", "count", alt.Tooltip("share", format=".1%")],
   )
   cells = base.mark_rect().encode(
@@ -50,13 +52,12 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> alt.LayerChart:
       legend=alt.Legend(format=".0%", title="of the true class"),
     )
   )
-  text = base.mark_text(fontSize=13).encode(
-    text="text:N",
-    color=alt.condition(
-      "datum.share > 0.55", alt.value("white"), alt.value("black")
-    ),
+  ink = alt.condition(
+    "datum.share > 0.55", alt.value("white"), alt.value("black")
   )
-  return (cells + text).properties(height=70 + 48 * len(classes))
+  shares = base.mark_text(fontSize=14, dy=-7).encode(text="percent", color=ink)
+  numbers = base.mark_text(fontSize=11, dy=9).encode(text="count:N", color=ink)
+  return (cells + shares + numbers).properties(height=70 + 48 * len(classes))
 
 
 def grid(table: pd.DataFrame, columns: int = 24) -> alt.LayerChart:
@@ -101,7 +102,12 @@ def probabilities(
       scale=alt.Scale(domain=[0, 1]),
       axis=alt.Axis(format=".0%"),
     ),
-    y=alt.Y("emotion:N", sort=list(classes), title=None),
+    y=alt.Y(
+      "emotion:N",
+      sort=list(classes),
+      title=None,
+      axis=alt.Axis(labelOverlap=False),
+    ),
     tooltip=["emotion", alt.Tooltip("probability", format=".1%")],
   )
   return base.mark_bar(color=BLUE).properties(height=30 + 26 * len(classes))

@@ -67,6 +67,8 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     raise UserError(
       f"{path} is damaged ({error}): copy it again from where it was trained."
     ) from error
+  # What there was before it could be chosen.
+  found.setdefault("precision", "tf32")
   return ConfigDict(_tuples(found))
 
 
@@ -119,9 +121,10 @@ def finished_runs(
 def _listed(config: ConfigDict, recipe: Recipe) -> list[loop.Run]:
   """All runs, in the order of training."""
   return [
-    loop.Run(fold, int(seed), NOBODY, NOBODY, NOBODY)
+    loop.Run(fold, int(seed), NOBODY, NOBODY, NOBODY, rate)
     for fold in recipe.folds
     for seed in config.seeds
+    for rate in config.optimizer.get("learning_rates") or (None,)
   ]
 
 
@@ -261,7 +264,7 @@ def _assemble(
       layout,
       classes=len(recipe.classes),
       statistics=statistics,
-      steps=1,
+      steps=None,
     ),
     steps=1,
     groups=tuple(
@@ -290,9 +293,11 @@ def _restore(
   found = {}
   for group in experiment.groups:
     if any(run.name in names for run in group):
-      best, _ = runs.restore_group(experiment, group)
+      best = runs.restore_best(experiment, group)
       for number, run in enumerate(group):
-        found[run.name] = jax.tree.map(lambda x, n=number: x[n : n + 1], best)
+        found[run.name] = experiment.layout.place_runs(
+          jax.tree.map(lambda x, n=number: x[n : n + 1], best)
+        )
   return [found[name] for name in names]
 
 

@@ -159,7 +159,10 @@ def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
   with ocp.CheckpointManager(
     folder.absolute(),
     options=ocp.CheckpointManagerOptions(create=False, read_only=True),
-    item_handlers={"arrays": ocp.PyTreeCheckpointHandler()},
+    item_handlers={
+      "arrays": ocp.PyTreeCheckpointHandler(),
+      "progress": ocp.JsonCheckpointHandler(),
+    },
   ) as manager:
     step = manager.latest_step()
     try:
