@@ -20,6 +20,7 @@ from ser_jax.errors import UserError
 # Fields that may differ when a workdir is resumed: the result does not.
 RESUMABLE = (
   "seeds",
+  "data.raw",
   "parallel.backend",
   "parallel.run",
   "parallel.data",
