@@ -65,12 +65,14 @@ def _tsne(
 ) -> Float[np.ndarray, "utterances 2"]:
   """t-SNE from principal components (van der Maaten and Hinton 2008)."""
   from sklearn.manifold import TSNE
+  from threadpoolctl import threadpool_limits
 
   perplexity = min(30.0, (len(x) - 1) / 3)
   centred = (x - x.mean(axis=0)) / max(float(x.std()), 1e-8)
-  return TSNE(perplexity=perplexity, random_state=0).fit_transform(
-    centred.astype(np.float32)
-  )
+  with threadpool_limits(1):  # see `embeddings.summarize`
+    return TSNE(perplexity=perplexity, random_state=0).fit_transform(
+      centred.astype(np.float32)
+    )
 
 
 @matplotlib.rc_context(STYLE)

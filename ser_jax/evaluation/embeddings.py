@@ -120,9 +120,11 @@ def summarize(found: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
     `chance`) and `emotion` (`uar`, `std`, `chance`), and the number of `runs`.
   """
   from sklearn.exceptions import ConvergenceWarning
+  from threadpoolctl import threadpool_limits
 
   every = {}
-  with warnings.catch_warnings():
+  # On so little data, threads that wait for one another cost time.
+  with threadpool_limits(1), warnings.catch_warnings():
     # Separable classes have no best line: any of them serves a probe.
     warnings.simplefilter("ignore", ConvergenceWarning)
     for run in found.values():
