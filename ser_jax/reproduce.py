@@ -17,11 +17,19 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from ser_jax import command_line, experiment, workdir
+from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
-from ser_jax.evaluation import baselines, report, sweeps, tables
+from ser_jax.evaluation import (
+  baselines,
+  contour_baselines,
+  contour_tables,
+  report,
+  sweeps,
+  tables,
+)
 
-FUNCTIONALS = "functionals"
+FUNCTIONALS, WINDOWS = "functionals", "windows"
 
 _TABLE = flags.DEFINE_string("table", None, "File in configs/tables.")
 _CORPUS = flags.DEFINE_string("corpus", None, "Corpus to train on.")
@@ -87,7 +95,8 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
   """Writes a baseline's report into a folder, if it has none yet.
 
   Args:
-    name: `majority`, or a feature set of functionals for a linear SVM.
+    name: `majority`, or a feature set of functionals for a linear SVM; of
+      contours, one of windows for a linear regressor.
     like: a row's config: corpus, labels and protocol are taken from it.
     folder: where to write.
 
@@ -96,24 +105,28 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
   """
   if (folder / "report.json").exists():
     return
-  config, key, baseline = like.copy_and_resolve_references(), None, None
+  config, key = like.copy_and_resolve_references(), None
   config.data.unlock()
-  if name == baselines.MAJORITY:
-    baseline = baselines.majority
-  else:
+  in_time = config.data.target == CONTOURS
+  baseline = baselines.majority
+  if name != baselines.MAJORITY:
     baseline, key = baselines.linear_svm, FUNCTIONALS
+    if in_time:
+      baseline, key = contour_baselines.linear_svr, WINDOWS
     config.data.features, config.data.shards = name, ""
     config.data.inputs = {
       key: {"resample": False, "standardize": False, "buckets": ()}
     }
   experiment.ensure_shards(config)
   dataset = load_dataset(config)
-  metric = config.selection.metric
+  if in_time:
+    found = contour_baselines.predict(dataset, key)
+  else:
+    metric = config.selection.metric
+    found = {"predictions": baselines.predict(baseline, dataset, metric, key)}
   folder.mkdir(parents=True, exist_ok=True)
-  workdir.write_arrays(
-    folder / "predictions.npz",
-    baselines.predict(baseline, dataset, metric, key),
-  )
+  for stem, arrays in found.items():
+    workdir.write_arrays(folder / f"{stem}.npz", arrays)
   described = experiment.describe_data(config, dataset)
   report.write_report(
     folder,
@@ -174,13 +187,14 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
     path = folder / row["name"] / "report.json"
     if path.exists():
       reports[row["name"]] = json.loads(path.read_text())
-  found = tables.compare(table["rows"], reports, table["metric"])
-  text = tables.render(
+  kind = contour_tables if table["metric"] == "ccc" else tables
+  found = kind.compare(table["rows"], reports, table["metric"])
+  text = kind.render(
     found, table["title"], corpus, table["paper_corpus"], table.get("extra", ())
   )
   workdir.write_atomic(folder / "table.json", json.dumps(found, indent=1))
   workdir.write_atomic(folder / "table.md", text)
-  tables.draw(found, folder / "table.png", table["title"], table["x"])
+  kind.draw(found, folder / "table.png", table["title"], table["x"])
   return text
 
 

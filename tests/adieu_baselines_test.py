@@ -1,6 +1,7 @@
 """The recurrent baseline and post-processing, from audio to the report."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from configs import adieu
 from ser_jax import experiment
 from ser_jax.data.dataset import load_dataset
-from ser_jax.evaluation import contour_baselines, report
+from ser_jax.evaluation import contour_baselines, contour_tables, report
+from ser_jax.reproduce import load_table
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def small(synthetic_shards, words):
@@ -66,7 +70,8 @@ def test_validation_speakers_are_no_test_speakers(trained):
 def test_a_linear_regressor_on_the_same_folds(synthetic_shards, trained):
   _, folder = trained
   config = small(synthetic_shards, "blstm_compare,mse")
-  test, validation = contour_baselines.predict(load_dataset(config), "windows")
+  found = contour_baselines.predict(load_dataset(config), "windows")
+  test, validation = found["predictions"], found["predictions_validation"]
   with np.load(folder / "predictions.npz") as network:
     for name in ("utterance", "target", "frames", "fold"):
       np.testing.assert_array_equal(test[name], network[name])
@@ -93,3 +98,44 @@ def test_the_paper_s_numbers_are_beside_their_rows():
   assert config.paper.ccc_arousal == 0.132
   assert config.paper.development_valence == 0.152
   assert not adieu.get_config("blstm_compare,mse,emodb").paper
+
+
+def test_the_table_has_the_paper_s_eight_rows(tmp_path):
+  path = str(ROOT / "configs/tables/adieu_table1.py")
+  for corpus, baseline in (
+    ("recola", "egemaps_windows"),
+    ("emodb", "egemaps_windows_prosody"),
+  ):
+    table = load_table(path, corpus)
+    assert len({row["name"] for row in table["rows"]}) == 8
+    assert table["rows"][0]["baseline"] == baseline
+    for row in table["rows"]:
+      experiment.check(row["config"])
+  found = contour_tables.compare(table["rows"], {}, "ccc")
+  text = contour_tables.render(found, table["title"], "emodb", "recola")
+  assert text.count("not yet") == 8
+  assert "| .686 (.741) | .261 (.325) | not yet" in text
+  contour_tables.draw(found, tmp_path / "table.png", "Table 1", "predictor")
+  assert (tmp_path / "table.png").stat().st_size
+
+
+def test_a_row_is_filled_and_compared(trained):
+  report, _ = trained
+  rows = load_table(str(ROOT / "configs/tables/adieu_table1.py"), "synthetic")[
+    "rows"
+  ]
+  reports = {"blstm_compare-mse": report, "blstm_compare-ccc": report}
+  found = contour_tables.compare(rows, reports, "ccc")
+  filled = [row for row in found["rows"] if "summary" in row]
+  assert [row["name"] for row in filled] == list(reports)
+  # One run is no pair of runs.
+  assert "p" not in filled[1]
+  twice = report["postprocessed"]["runs"] * 2
+  twice[1] = twice[1] | {"seed": 1}
+  again = report | {"postprocessed": report["postprocessed"] | {"runs": twice}}
+  reports = dict.fromkeys(reports, again)
+  found = contour_tables.compare(rows, reports, "ccc")
+  (tested,) = [row for row in found["rows"] if "p" in row]
+  assert tested["difference"] == 0.0 and tested["p_holm"] == 1.0
+  text = contour_tables.render(found, "Table 1", "synthetic", "recola")
+  assert "+0.000 | 1.000 | 1.000" in text

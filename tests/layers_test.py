@@ -102,7 +102,12 @@ MAY_IMPORT = {
   },
   "configs": set(),
   "configs.common": set(),
-  "configs.tables": {"configs.aae", "configs.dat", "configs.dcaen"},
+  "configs.tables": {
+    "configs.aae",
+    "configs.adieu",
+    "configs.dat",
+    "configs.dcaen",
+  },
 }
 # The only files that may name these distributions.
 ONLY_IN = {

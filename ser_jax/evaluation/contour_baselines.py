@@ -13,6 +13,7 @@ from ser_jax.evaluation import contours
 
 COSTS = tuple(10.0**power for power in range(-6, 1))
 EPSILON = 0.1  # In deviations of the target.
+VALIDATION = "predictions_validation"
 FURTHEST = 10.0  # Features are cut there, in deviations.
 
 Features = Float[np.ndarray, "_ dim"]
@@ -65,7 +66,7 @@ def linear_svr(
   return predict, costs
 
 
-def predict(dataset, key: str) -> tuple[dict, dict]:
+def predict(dataset, key: str) -> dict[str, dict[str, np.ndarray]]:
   """Predictions on every fold of a dataset.
 
   Args:
@@ -73,8 +74,7 @@ def predict(dataset, key: str) -> tuple[dict, dict]:
     key: the input that holds functionals in time.
 
   Returns:
-    The arrays of `predictions.npz` and of `predictions_validation.npz`, with
-    seed 0.
+    The arrays of `predictions` and of `predictions_validation`, with seed 0.
   """
   targets = dataset.contours
   everyone = range(len(targets.frames))
@@ -91,10 +91,10 @@ def predict(dataset, key: str) -> tuple[dict, dict]:
       for values in (features, wanted)
     )
 
-  parts = {"test": [], "validation": []}
+  parts = {"test": ("predictions", []), "validation": (VALIDATION, [])}
   for fold in dataset.protocol.folds:
     regressor, _ = linear_svr(frames_of(fold.train), frames_of(fold.validation))
-    for side, found in parts.items():
+    for side, (_, found) in parts.items():
       index = getattr(fold, side)
       scores = np.zeros((len(index), *targets.values.shape[1:]), np.float32)
       for row, i in enumerate(index):
@@ -102,11 +102,11 @@ def predict(dataset, key: str) -> tuple[dict, dict]:
           features[i].astype(np.float64)
         )
       found.append(_arrays(dataset, fold.name, index, scores))
-  return tuple(
-    {name: np.concatenate([p[name] for p in found]) for name in found[0]}
+  return {
+    stem: {name: np.concatenate([p[name] for p in found]) for name in found[0]}
     | {"classes": np.array(targets.names)}
-    for found in parts.values()
-  )
+    for stem, found in parts.values()
+  }
 
 
 def frames_once(

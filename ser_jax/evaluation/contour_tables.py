@@ -1,0 +1,194 @@
+"""A published table of CCC beside ours: rows, paired tests, Markdown, a figure.
+
+Rows are those of `configs/tables/rows.py`, but for `paper`: two targets' CCC on
+test and on development speakers, `{"test": (a, b), "development": (a, b)}`.
+Both the paper's and ours are post-processed.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+
+from ser_jax.evaluation import statistics
+from ser_jax.evaluation.contour_report import decimals
+from ser_jax.evaluation.markdown import table
+
+NOTES = """\
+CCC of all test recordings one after another, in brackets that of validation
+speakers. Ours: mean ± deviation over runs (fold and seed) of the weights of
+each run's best validation epoch, post-processed as validation speakers chose;
+95 %: bootstrap over speakers of the pooled runs; plain: without
+post-processing. Difference: of the targets' mean, post-processed, over equal
+folds and seeds from the row that the table compares with, with the p-value of a
+paired permutation test, then Holm's for all tests above.
+"""
+
+
+def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
+  """Pairs what was measured with what was published.
+
+  Args:
+    rows: of the table.
+    reports: by row name, the content of `report.json`; rows without one are
+      not measured yet.
+    metric: `ccc`.
+
+  Returns:
+    `metric`, `targets`, and `rows` with what was measured, the difference from
+    the row that each is tested against, `p` and `p_holm`.
+  """
+  found, targets = [], rows[0]["config"].data.classes
+  for row in rows:
+    entry = {k: row[k] for k in ("name", "label", "paper", "curve", "x")}
+    report = reports.get(row["name"])
+    if report is not None:
+      entry |= {
+        "summary": report["postprocessed"]["summary"],
+        "folds": report["folds"],
+        "seeds": report["seeds"],
+        "seconds": sum(run["seconds"] for run in report["runs"]),
+        "command": report["command"],
+      }
+      entry |= _paired(report, reports.get(row["against"]), metric)
+    found.append(entry)
+  tested = [entry for entry in found if "p" in entry]
+  corrected = statistics.holm(np.array([entry["p"] for entry in tested]))
+  for entry, p in zip(tested, corrected, strict=True):
+    entry["p_holm"] = float(p)
+  return {"metric": metric, "targets": list(targets), "rows": found}
+
+
+def _paired(report: dict, other: dict | None, metric: str) -> dict:
+  """The difference over the runs that both have, if there are at least two."""
+  if other is None:
+    return {}
+  ours, theirs = (
+    {
+      (run["fold"], run["seed"]): run["test"]["after"][metric]
+      for run in r["postprocessed"]["runs"]
+    }
+    for r in (report, other)
+  )
+  shared = sorted(ours.keys() & theirs.keys())
+  if len(shared) < 2:
+    return {}
+  pairs = np.array([[ours[key], theirs[key]] for key in shared])
+  return {
+    "difference": float((pairs[:, 0] - pairs[:, 1]).mean()),
+    "p": statistics.paired_permutation(pairs[:, 0], pairs[:, 1]),
+  }
+
+
+def render(
+  found: dict,
+  title: str,
+  corpus: str,
+  paper_corpus: str,
+  extra: tuple[str, ...] = (),
+) -> str:
+  """The table as Markdown.
+
+  Args:
+    found: see `compare`.
+    title: of the table.
+    corpus: what ours is measured on.
+    paper_corpus: what the paper's is.
+    extra: columns that other kinds of tables have; none here.
+
+  Returns:
+    The text.
+  """
+  del extra
+  paper = [f"paper on {paper_corpus}, {n}" for n in ("arousal", "valence")]
+  header = ["", *paper]
+  for name in found["targets"]:
+    header += [f"ours, {name}", "95 %", "plain"]
+  header += ["difference", "p", "p (Holm)", "folds × seeds"]
+  lines = [_line(row, found["targets"]) for row in found["rows"]]
+  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{NOTES}"
+
+
+def _line(row: dict, targets: list[str]) -> list[str]:
+  cells = [row["label"]]
+  for test, development in zip(
+    row["paper"]["test"], row["paper"]["development"], strict=True
+  ):
+    cells.append(f"{decimals(test)} ({decimals(development)})")
+  if "summary" not in row:
+    return [*cells, "not yet", *[""] * (3 * len(targets) + 3)]
+  test, development = (row["summary"][p] for p in ("test", "development"))
+  for name in targets:
+    after = test["after"][f"ccc_{name}"]
+    reached = decimals(development["after"][f"ccc_{name}"]["mean"])
+    low, high = after["ci95"]
+    cells += [
+      f"{decimals(after['mean'])} ± {decimals(after['std'])} ({reached})",
+      f"{decimals(low)} to {decimals(high)}",
+      decimals(test["before"][f"ccc_{name}"]["mean"]),
+    ]
+  tested = ["", "", ""]
+  if "p" in row:
+    tested = [f"{row['difference']:+.3f}", f"{row['p']:.3f}"]
+    tested.append(f"{row['p_holm']:.3f}")
+  return [*cells, *tested, f"{row['folds']} × {row['seeds']}"]
+
+
+def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
+  """Every row's CCC of every target, with intervals over speakers.
+
+  Args:
+    found: see `compare`.
+    path: the PNG file to write.
+    title: of the figure.
+    x_label: what rows are.
+  """
+  import matplotlib
+
+  from ser_jax.evaluation import figures
+
+  plt, targets, rows = figures.plt, found["targets"], found["rows"]
+  size = 2.0 + 3.2 * len(targets), 0.6 + 0.4 * len(rows)
+  places = np.arange(len(rows))[::-1]
+  with matplotlib.rc_context(figures.STYLE):
+    figure, panels = plt.subplots(
+      1, len(targets), figsize=size, sharey=True, squeeze=False
+    )
+    for axes, name in zip(panels[0], targets, strict=True):
+      _panel(axes, rows, places, name)
+      axes.set_xlabel(f"CCC of {name} on test speakers")
+    panels[0][0].set_yticks(places, [row["label"] for row in rows])
+    panels[0][0].set_ylabel(x_label)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    temporary = path.with_name(f".{path.name}.partial")
+    figure.savefig(temporary, format="png", bbox_inches="tight")
+    os.replace(temporary, path)
+    plt.close(figure)
+
+
+def _panel(axes, rows: list[dict], places: np.ndarray, name: str) -> None:
+  """One target: ours, and the paper's where it is of the same kind."""
+  from ser_jax.evaluation import figures
+
+  kinds = ("arousal", "valence")
+  if name in kinds:
+    axes.plot(
+      [row["paper"]["test"][kinds.index(name)] for row in rows],
+      places + 0.15, "s", color=figures.ORANGE, label="paper, RECOLA",
+    )  # fmt: skip
+  ours = [
+    (place, row["summary"]["test"]["after"][f"ccc_{name}"])
+    for place, row in zip(places, rows, strict=True)
+    if "summary" in row
+  ]
+  if ours:
+    pooled = np.array([summary["pooled"] for _, summary in ours])
+    ends = np.array([summary["ci95"] for _, summary in ours])
+    axes.errorbar(
+      pooled, [place for place, _ in ours], fmt="o", color=figures.BLUE,
+      xerr=np.abs(ends - pooled[:, None]).T, capsize=3, label="ours, 95 %",
+    )  # fmt: skip
+  axes.axvline(0.0, color=figures.GREY, linewidth=1)
+  if axes.get_legend_handles_labels()[0]:
+    axes.legend(frameon=False, fontsize=8)
