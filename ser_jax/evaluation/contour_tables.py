@@ -161,6 +161,10 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     panels[0][0].set_ylabel(x_label)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
+    figure.legend(
+      *panels[0][0].get_legend_handles_labels(), frameon=False, fontsize=8,
+      loc="center left", bbox_to_anchor=(1.0, 0.5),
+    )  # fmt: skip
     temporary = path.with_name(f".{path.name}.partial")
     figure.savefig(temporary, format="png", bbox_inches="tight")
     os.replace(temporary, path)
@@ -190,5 +194,3 @@ def _panel(axes, rows: list[dict], places: np.ndarray, name: str) -> None:
       xerr=np.abs(ends - pooled[:, None]).T, capsize=3, label="ours, 95 %",
     )  # fmt: skip
   axes.axvline(0.0, color=figures.GREY, linewidth=1)
-  if axes.get_legend_handles_labels()[0]:
-    axes.legend(frameon=False, fontsize=8)

@@ -4,99 +4,24 @@ The same code serves shards and inference. A recipe is plain data and travels in
 the shards' metadata, so that features made otherwise are never mixed in.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from ser_jax.features import (
   audio,
+  frame_sets,
   kaldi_pitch,
   opensmile,
-  prosody,
   spectral,
-  waveform,
-  windows,
 )
-
-Samples = Float[np.ndarray, "samples"]
-Features = dict[str, Shaped[np.ndarray, "..."]]
-
-
-@dataclasses.dataclass(frozen=True)
-class InputSpec:
-  """One array that a set makes.
-
-  Attributes:
-    dim: features a frame, or in all.
-    frame_rate: frames a second; None for functionals, one vector an utterance.
-    dtype: as kept in shards; 16-bit samples are float32 in [-1, 1) to models.
-    names: of the features, where they are targets.
-    annotated: a corpus' labels in time, not computed from audio.
-  """
-
-  dim: int
-  frame_rate: float | None
-  dtype: str = "float32"
-  names: tuple[str, ...] = ()
-  annotated: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureSet:
-  """A named recipe.
-
-  Attributes:
-    name: as in `config.data.features`.
-    rate: the rate in Hz that the recipe works at.
-    least: samples at that rate that one frame needs.
-    inputs: what its shards hold.
-    recipe: all that determines the result, as plain data; `pad_to` may be
-      "longest_raw": of a corpus' recordings, in samples at `rate`.
-    compute: mono samples at `rate` to arrays.
-    prepare: mono samples at `rate` to those that are padded and computed from.
-  """
-
-  name: str
-  rate: int
-  least: int
-  inputs: Mapping[str, InputSpec]
-  recipe: Mapping[str, object]
-  compute: Callable[[Samples], Features]
-  prepare: Callable[[Samples], Samples] | None = None
-
-  @property
-  def computed(self) -> dict[str, InputSpec]:
-    """The inputs that are made of audio."""
-    return {n: spec for n, spec in self.inputs.items() if not spec.annotated}
-
-  def extract(
-    self, samples: Samples, rate: int, *, pad_to: int | None = None
-  ) -> Features:
-    """Computes every input of the set that audio alone determines.
-
-    Args:
-      samples: mono, in [-1, 1].
-      rate: of the samples, in Hz.
-      pad_to: samples, at the recipe's rate, to pad with zeros to once the
-        audio is prepared.
-
-    Returns:
-      Input name to `[time, dim]`, or `[dim]` for functionals.
-
-    Raises:
-      UserError: audio that is empty, silent, not finite or too short.
-    """
-    samples = audio.check(samples, source="the audio")
-    samples = audio.resample(samples, rate, self.rate)
-    if self.prepare is not None:
-      samples = self.prepare(samples)
-    audio.require_samples(samples, self.least, self.name)
-    if pad_to is not None and pad_to > len(samples):
-      samples = np.pad(samples, (0, pad_to - len(samples)))
-    return self.compute(samples)
-
+from ser_jax.features.feature_set import (
+  Features,
+  FeatureSet,
+  InputSpec,
+  Samples,
+)
 
 MFCC_E_D_A = {"numpy": spectral.mfcc_e_d_a, "opensmile": opensmile.mfcc_e_d_a}
 
@@ -261,93 +186,6 @@ def _opensmile(
   )
 
 
-# Frames of 40 ms, as ratings in time have them; six seconds of them.
-RATE, FRAME, FRAMES = 16000, 640, 150
-
-
-def _waveform_6s() -> FeatureSet:
-  """Six seconds of samples."""
-
-  def compute(samples: Samples) -> Features:
-    return {"waveform": waveform.frames(samples, size=FRAME, most=FRAMES)}
-
-  return FeatureSet(
-    name="waveform_6s",
-    rate=RATE,
-    least=FRAME,
-    inputs={"waveform": InputSpec(FRAME, RATE / FRAME, "int16")},
-    recipe={"rate": RATE, "waveform": {"frame": FRAME, "frames": FRAMES}},
-    compute=compute,
-  )
-
-
-def _prosody() -> FeatureSet:
-  """Loudness and pitch of the same frames, to be predicted."""
-
-  def compute(samples: Samples) -> Features:
-    found = prosody.contours(samples, RATE, size=FRAME, most=FRAMES)
-    return {"contours": found}
-
-  names = prosody.NAMES
-  return FeatureSet(
-    name="prosody",
-    rate=RATE,
-    least=FRAME,
-    inputs={"contours": InputSpec(len(names), RATE / FRAME, names=names)},
-    recipe={
-      "rate": RATE,
-      "frame": FRAME,
-      "frames": FRAMES,
-      "loudness": "dB of the recording's level",
-      "quietest": prosody.QUIETEST,
-      "f0": "Kaldi's path across all frames, semitones over the reference",
-      "reference": prosody.REFERENCE,
-    },
-    compute=compute,
-  )
-
-
-def _annotated() -> FeatureSet:
-  """The corpus' own arousal and valence of the same frames."""
-  names = ("arousal", "valence")
-  spec = InputSpec(len(names), RATE / FRAME, names=names, annotated=True)
-  return FeatureSet(
-    name="annotated",
-    rate=RATE,
-    least=FRAME,
-    inputs={"contours": spec},
-    recipe={"rate": RATE, "contours": list(names)},
-    compute=lambda samples: {},
-  )
-
-
-WINDOWS = {"egemaps": (windows.egemaps, 88), "compare_lld": (windows.lld, 325)}
-
-
-def _windows(by: str) -> FeatureSet:
-  """Functionals of three seconds around each of the same frames."""
-  make, dim = WINDOWS[by]
-
-  def compute(samples: Samples) -> Features:
-    found = make(samples[: FRAME * FRAMES], RATE, size=FRAME)
-    return {"windows": found}
-
-  return FeatureSet(
-    name=by,
-    rate=RATE,
-    least=960,
-    inputs={"windows": InputSpec(dim, RATE / FRAME)},
-    recipe={
-      "rate": RATE,
-      "by": "openSMILE",
-      "seconds": windows.SECONDS,
-      "frame": FRAME,
-      "frames": FRAMES,
-    },
-    compute=compute,
-  )
-
-
 def _union(name: str, *parts: FeatureSet) -> FeatureSet:
   """Sets of one rate side by side, each from the whole recording."""
   (rate,) = {part.rate for part in parts}
@@ -381,14 +219,23 @@ FEATURE_SETS = {
     _opensmile("is13_lld", "IS13", "LowLevelDescriptors", 65, 960),
     _opensmile("is10_functionals", "IS10", "Functionals", 1582, 1120),
     _EGEMAPS,
-    _waveform_6s(),
-    _union("dcaen", _waveform_6s(), _EGEMAPS),
-    _union("adieu", _waveform_6s(), _annotated()),
-    _union("adieu_prosody", _waveform_6s(), _prosody()),
-    *(_union(f"{by}_windows", _windows(by), _annotated()) for by in WINDOWS),
+    frame_sets.waveform_6s(),
+    _union("dcaen", frame_sets.waveform_6s(), _EGEMAPS),
+    _union("adieu", frame_sets.waveform_6s(), frame_sets.annotated()),
+    _union("adieu_prosody", frame_sets.waveform_6s(), frame_sets.prosodic()),
     *(
-      _union(f"{by}_windows_prosody", _windows(by), _prosody())
-      for by in WINDOWS
+      _union(
+        f"{by}_windows", frame_sets.functionals(by), frame_sets.annotated()
+      )
+      for by in frame_sets.WINDOWS
+    ),
+    *(
+      _union(
+        f"{by}_windows_prosody",
+        frame_sets.functionals(by),
+        frame_sets.prosodic(),
+      )
+      for by in frame_sets.WINDOWS
     ),
   )
 }
