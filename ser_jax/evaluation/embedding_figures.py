@@ -14,6 +14,7 @@ from ser_jax.evaluation import embeddings, figures, generation_figures
 from ser_jax.evaluation.figures import BLUE, GREY, ORANGE, STYLE, plt
 
 LEAST = 12  # utterances under which t-SNE has nothing to arrange
+PAIR = ("embedding_raw", "embedding_features")  # of DCaEN
 
 
 def draw(
@@ -54,6 +55,8 @@ def _of_run(run: dict[str, np.ndarray], name: str) -> dict[str, plt.Figure]:
     for key, x in embeddings.vectors(run).items()
     if len(x) >= LEAST
   }
+  if set(PAIR) <= run.keys() and len(run["split"]) >= LEAST:
+    drawn["tsne_both"] = _both([run[key] for key in PAIR], name)
   attention = {k: x for k, x in run.items() if k.startswith("attention")}
   if attention:
     drawn["attention"] = _attention(attention, run["split"] == "test", name)
@@ -99,6 +102,29 @@ def _maps(places: np.ndarray, run: dict[str, np.ndarray], title: str):
                 ncols=1 if len(words) < 14 else 2)  # fmt: skip
   figure.suptitle(f"t-SNE of {title}", fontsize=10)
   figure.tight_layout()
+  return figure
+
+
+@matplotlib.rc_context(STYLE)
+def _both(pair: list[Float[np.ndarray, "utterances dim"]], name: str):
+  """Two embeddings of every utterance on one map (Huang et al., figure 2)."""
+  # The cosine is what training moves: sizes are left out.
+  places = _tsne(
+    np.concatenate(
+      [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-8)
+       for x in pair]
+    )
+  )  # fmt: skip
+  figure, axes = plt.subplots(figsize=(6.2, 4.2))
+  for part, key, colour in zip(
+    np.split(places, 2), PAIR, (BLUE, ORANGE), strict=True
+  ):
+    axes.scatter(*part.T, s=12, color=colour, alpha=0.7, linewidths=0,
+                 label=key.replace("_", " of ", 1))  # fmt: skip
+  axes.set(xticks=[], yticks=[])
+  axes.set_title(f"t-SNE of both embeddings, {name}", fontsize=10)
+  axes.legend(frameon=False, fontsize=8, loc="center left",
+              bbox_to_anchor=(1.0, 0.5))  # fmt: skip
   return figure
 
 

@@ -73,7 +73,10 @@ def test_pictures_of_what_a_folder_holds(tmp_path):
   assert embedding_figures.draw(tmp_path, ["angry", "sad"], []) == []
   folder = tmp_path / "runs" / "fold0-seed0"
   folder.mkdir(parents=True)
-  np.savez(folder / "embeddings.npz", **run())
+  clouds = run()
+  clouds["embedding_raw"] = clouds.pop("embedding")
+  clouds["embedding_features"] = -clouds["embedding_raw"]
+  np.savez(folder / "embeddings.npz", **clouds)
   rng = np.random.default_rng(0)
   np.savez(
     folder / "generated.npz",
@@ -92,8 +95,10 @@ def test_pictures_of_what_a_folder_holds(tmp_path):
     for epoch in range(3)
   ]
   drawn = embedding_figures.draw(tmp_path, ["angry", "sad"], history)
-  names = "cosine tsne_embedding attention reconstruction samples traversal"
-  assert drawn == [f"figures/{name}.png" for name in names.split()]
+  names = ("cosine", "tsne_embedding_raw", "tsne_embedding_features")
+  names += ("tsne_both", "attention")
+  names += ("reconstruction", "samples", "traversal")
+  assert drawn == [f"figures/{name}.png" for name in names]
   for path in drawn:
     assert (tmp_path / path).read_bytes()[:4] == b"\x89PNG"
 
