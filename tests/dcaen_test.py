@@ -69,7 +69,10 @@ def lines(workdir):
 @pytest.mark.parametrize("words", WORDS)
 def test_every_row_takes_real_steps(synthetic_shards, tmp_path, words):
   config = small(synthetic_shards, words)
+  config.report.embeddings = "thr" in words
   report = train(config, tmp_path)
+  figures = {"figures/tsne_both.png", "figures/attention.png"}
+  assert (figures <= set(report["figures"])) == config.report.embeddings
   speaker = words != "raw" and "train_norm" not in words
   assert report["transductive"] == speaker
   text = (tmp_path / "report.md").read_text()
