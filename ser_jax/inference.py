@@ -36,7 +36,7 @@ class Recipe:
   Attributes:
     system: of the config, with its variant.
     corpus: what was trained on.
-    classes: names by class index.
+    classes: names by class index; of contours, where these are predicted.
     features: the feature set's name.
     made: its recipe at the time of training.
     inputs: per input name, `dim`, `frame_rate` and `dtype`.
@@ -45,6 +45,7 @@ class Recipe:
     longest: seconds of the longest utterance that the model was made for.
     genders: of the corpus' speakers, by speaker.
     folds: their names, in order.
+    contour_rate: frames a second of contours; None for classes.
   """
 
   system: str
@@ -58,6 +59,7 @@ class Recipe:
   longest: float
   genders: dict[str, str]
   folds: tuple[str, ...]
+  contour_rate: float | None = None
 
   @property
   def by_speaker(self) -> tuple[str, ...]:
@@ -77,25 +79,28 @@ class Predictor:
     recipe: what they were trained with.
     runs: their names.
     batch_size: of every call; less is filled up.
-    step: number of a run, inputs and lengths of a batch, to the scores of its
-      utterances.
+    step: number of a run, inputs and lengths of a batch, to probabilities of
+      its utterances, or contours in the units of their targets.
   """
 
   recipe: Recipe
   runs: tuple[str, ...]
   batch_size: int
-  step: Callable[[int, Inputs, Lengths], Float[np.ndarray, "batch classes"]]
+  step: Callable[
+    [int, Inputs, Lengths], Float[np.ndarray, "batch *frames classes"]
+  ]
 
   def scores(
     self, examples: Sequence[Features]
-  ) -> Float[np.ndarray, "runs examples classes"]:
+  ) -> Float[np.ndarray, "runs examples *frames classes"]:
     """Predicts in batches of one size.
 
     Args:
       examples: the features of each utterance or window.
 
     Returns:
-      Probabilities of every run.
+      Probabilities of every run, or contours, of which those of short
+      examples are valid up to `contour_frames`.
     """
     found = []
     for first in range(0, len(examples), self.batch_size):
@@ -137,6 +142,12 @@ def pack(
       else:
         inputs[name][row] = values
   return inputs, lengths
+
+
+def contour_frames(recipe: Recipe, example: Features) -> int:
+  """Frames of a contour that an example is long enough for."""
+  name = next(iter(recipe.inputs))
+  return min(len(example[name]), recipe.plans[name]["stored"])
 
 
 def standardize_speaker(
@@ -192,11 +203,6 @@ def make_recipe(config, dataset) -> Recipe:
   if metadata["recipe"].get("pad_to") == "longest_raw":
     # Durations are quotients of whole samples: what is off is rounding.
     pad_to = math.ceil(round(table.duration.max() * metadata["rate"], 3))
-  bounds = [
-    plan.stored / inputs[name]["frame_rate"]
-    for name, plan in plans.items()
-    if inputs[name]["frame_rate"] is not None
-  ]
   return Recipe(
     system="-".join(part for part in (config.system, config.variant) if part),
     corpus=config.data.corpus,
@@ -206,12 +212,28 @@ def make_recipe(config, dataset) -> Recipe:
     inputs=inputs,
     plans={name: dataclasses.asdict(plan) for name, plan in plans.items()},
     pad_to=pad_to,
-    longest=min([float(table.duration[dataset.examples.keep].max()), *bounds]),
+    longest=_longest(dataset, inputs),
     genders=dict(
       zip(table.speakers.tolist(), table.genders.tolist(), strict=True)
     ),
     folds=tuple(fold.name for fold in dataset.protocol.folds),
+    contour_rate=dataset.contours and dataset.contours.rate,
   )
+
+
+def _longest(dataset, inputs: dict[str, dict]) -> float:
+  """Seconds of the longest utterance that no input cuts."""
+  durations = dataset.shards.table.duration[dataset.examples.keep]
+  # Frames that would reach past an utterance are left out; those of a contour
+  # never do.
+  slack = 0.1 if dataset.contours is None else 0.0
+  longest = [durations.max()]
+  for name, plan in dataset.examples.plans.items():
+    if inputs[name]["frame_rate"] is not None:
+      bound = plan.stored / inputs[name]["frame_rate"]
+      whole = durations[durations <= bound + slack]
+      longest.append(whole.max(initial=bound))
+  return float(min(longest))
 
 
 def to_json(recipe: Recipe) -> str:

@@ -155,6 +155,28 @@ def windows(
   )
 
 
+def contour(
+  values: Float[np.ndarray, "frames targets"],
+  rate: float,
+  names: tuple[str, ...],
+) -> alt.Chart:
+  """Each target over time, in a row of its own: their units differ."""
+  rows = pd.DataFrame(values, columns=list(names)).assign(
+    seconds=np.arange(len(values)) / rate
+  )
+  return (
+    alt.Chart(rows.melt("seconds", var_name="target"))
+    .mark_line(color=BLUE)
+    .encode(
+      x="seconds:Q",
+      y=alt.Y("value:Q", scale=alt.Scale(zero=False), title=None),
+      row=alt.Row("target:N", sort=list(names), title=None),
+    )
+    .resolve_scale(y="independent")
+    .properties(height=120)
+  )
+
+
 def waveform(samples: Float[np.ndarray, "samples"], rate: int) -> alt.Chart:
   """The lowest and the highest sample of each of some hundred stretches."""
   edges = np.linspace(0, len(samples), min(BINS, len(samples)) + 1).astype(int)

@@ -30,11 +30,13 @@ class Windows:
   Attributes:
     length: seconds of a window; shorter recordings are one.
     hop: seconds from the start of a window to that of the next.
+    step: seconds that starts are whole numbers of; 0 for any.
     most: seconds of the longest recording that is accepted.
   """
 
   length: float
   hop: float
+  step: float = 0.0
   most: float = math.inf
 
 
@@ -63,7 +65,7 @@ def make_windows(
   Args:
     recipe: of the model.
     length: seconds; 0 for the longest utterance that the model was made for.
-    hop: seconds; 0 for windows end to end.
+    hop: seconds; 0 for windows end to end or, of contours, that half overlap.
 
   Returns:
     The windows.
@@ -80,10 +82,15 @@ def make_windows(
   length = length or longest
   if not 0 <= hop <= length:
     raise UserError(
-      f"--hop={hop:g} must lie between 0 (windows end to end) and the window's "
+      f"--hop={hop:g} must lie between 0 (the default) and the window's "
       f"{length:g} s."
     )
-  return Windows(length, hop or length)
+  if recipe.contour_rate is None:
+    return Windows(length, hop or length)
+  step = 1 / recipe.contour_rate
+  length = max(1, math.floor(length / step + 1e-6)) * step
+  hop = max(1, math.floor((hop or length / 2) / step + 1e-6)) * step
+  return Windows(length, hop, step)
 
 
 def read_clips(
@@ -149,8 +156,9 @@ def cut(
           )
         yield first / rate, found.mean(axis=1, dtype=np.float32), rate
   except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+    reason = getattr(error, "error_string", str(error)).rstrip(".")
     raise UserError(
-      f"{source} cannot be read as audio ({error}): give WAV, FLAC, OGG, MP3 "
+      f"{source} cannot be read as audio ({reason}): give WAV, FLAC, OGG, MP3 "
       "or AIFF."
     ) from error
 
@@ -180,10 +188,12 @@ def _spans(
   frames: int, rate: int, windows: Windows
 ) -> Iterator[tuple[int, int]]:
   """First sample and number of samples of each window, the last one whole."""
-  length, hop = int(windows.length * rate), max(1, int(windows.hop * rate))
+  length, step = round(windows.length * rate), round(windows.step * rate) or 1
+  hop = max(step, round(windows.hop * rate))
   first = 0
   while first + length < frames:
     yield first, length
     first += hop
-  first = max(0, frames - length)
-  yield first, min(length, frames)
+  # So that it is as long as the others, as far as steps allow.
+  first = math.ceil(max(0, frames - length) / step) * step
+  yield first, min(length, frames - first)

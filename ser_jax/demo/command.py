@@ -38,10 +38,8 @@ _WORKERS = flags.DEFINE_integer(
 _SAME_SPEAKER = flags.DEFINE_bool(
   "same_speaker", False, "predict: all files are of one speaker."
 )
-_OF_MODE = {
-  "predict": (_OUTPUT, _RUNS, _WINDOW, _HOP, _WORKERS, _SAME_SPEAKER),
-  "export": (_OUTPUT, _RUNS),
-}
+_FLAGS = (_OUTPUT, _RUNS, _WINDOW, _HOP, _WORKERS, _SAME_SPEAKER)
+_OF_EXPORT = ("output", "run")
 
 
 def check_flags(mode: str) -> None:
@@ -50,10 +48,9 @@ def check_flags(mode: str) -> None:
   Raises:
     UserError: there is one.
   """
-  useful = _OF_MODE.get(mode, ())
-  for flag in _OF_MODE["predict"]:
-    if flag.present and flag not in useful:
-      modes = [m for m, taken in _OF_MODE.items() if flag in taken]
+  for flag in _FLAGS:
+    modes = [m for m in MODES if m == "predict" or flag.name in _OF_EXPORT]
+    if flag.present and mode not in modes:
       raise UserError(
         f"--{flag.name} goes with --mode={' or '.join(modes)} alone: leave it "
         "out."

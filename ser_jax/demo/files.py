@@ -27,7 +27,13 @@ from tqdm import tqdm
 from ser_jax.demo.clips import Clip, Windows, read_clips
 from ser_jax.demo.output import Recording
 from ser_jax.errors import UserError
-from ser_jax.inference import Predictor, Recipe, standardize_speaker
+from ser_jax.evaluation import contours
+from ser_jax.inference import (
+  Predictor,
+  Recipe,
+  contour_frames,
+  standardize_speaker,
+)
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (
@@ -115,7 +121,7 @@ def predict_files(
   if predictor.recipe.by_speaker:
     read = _standardized(predictor.recipe, list(read))
   for group in _batches(read, predictor.batch_size):
-    recordings += _predict(predictor, group)
+    recordings += _predict(predictor, group, bad)
   return recordings, bad
 
 
@@ -181,12 +187,16 @@ def _batches(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
     yield group
 
 
-def _predict(predictor: Predictor, group: list[Read]) -> list[Recording]:
-  """Scores of the files of a group; the features are dropped."""
+def _predict(
+  predictor: Predictor, group: list[Read], bad: dict[str, str]
+) -> list[Recording]:
+  """What the files of a group are; the features are dropped."""
   features = [
     c.features for _, clips, _ in group for c in clips if c.features is not None
   ]
   found = iter(predictor.scores(features).mean(axis=0))
+  if predictor.recipe.contour_rate is not None:
+    return _contours(predictor.recipe, group, found, bad)
   unknown = np.full(len(predictor.recipe.classes), np.nan, np.float32)
   return [
     Recording(
@@ -198,6 +208,27 @@ def _predict(predictor: Predictor, group: list[Read]) -> list[Recording]:
     )
     for path, clips, _ in group
   ]
+
+
+def _contours(
+  recipe: Recipe, group: list[Read], found: Iterator, bad: dict[str, str]
+) -> list[Recording]:
+  """One contour a file, of windows that overlap."""
+  recordings = []
+  for path, clips, _ in group:
+    heard = [clip for clip in clips if clip.features is not None]
+    values = [
+      next(found)[: contour_frames(recipe, clip.features)] for clip in heard
+    ]
+    if len(heard) < len(clips):
+      (note, *_) = [clip.note for clip in clips if clip.features is None]
+      bad[str(path)] = f"{path} has a window without a contour: {note}"
+      continue
+    starts = [round(clip.start * recipe.contour_rate) for clip in heard]
+    contour = contours.merge(values, starts, str(path))
+    kept = [dataclasses.replace(clip, features=None) for clip in clips]
+    recordings.append(Recording(path, kept, contour.astype(np.float32)))
+  return recordings
 
 
 def read_one(recipe: Recipe, windows: Windows, path: pathlib.Path) -> Read:

@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from ser_jax.demo import charts, clips, inside, predictor
 from ser_jax.errors import UserError
+from ser_jax.evaluation import contours
 from ser_jax.features import audio
-from ser_jax.inference import Predictor
+from ser_jax.inference import Predictor, Recipe, contour_frames
 
 MOST_BYTES = 20_000_000
 MOST_SECONDS = 120
@@ -60,7 +61,7 @@ def decode(data: bytes, source: str) -> tuple[Samples, int]:
       f"{source} has {len(data) / 1e6:.0f} MB: at most "
       f"{MOST_BYTES / 1e6:.0f} MB are accepted here."
     )
-  whole = clips.Windows(MOST_SECONDS, MOST_SECONDS, MOST_SECONDS)
+  whole = clips.Windows(MOST_SECONDS, MOST_SECONDS, most=MOST_SECONDS)
   ((_, samples, rate),) = clips.cut(io.BytesIO(data), whole, source)
   return audio.check(samples, source=source), rate
 
@@ -105,6 +106,9 @@ def classify(
   ]
   with st.spinner("Predicting"):
     scores = model.scores([clip.features for clip in found])
+  if model.recipe.contour_rate is not None:
+    _show_contour(model.recipe, found, scores.mean(axis=0))
+    return
   classes, mean = model.recipe.classes, scores.mean(axis=(0, 1))
   votes = np.bincount(
     scores.mean(axis=1).argmax(axis=1), minlength=len(classes)
@@ -118,6 +122,17 @@ def classify(
   if len(found) > 1:
     times = [(clip.start, clip.end) for clip in found]
     st.altair_chart(charts.windows(times, scores.mean(axis=0), classes))
+
+
+def _show_contour(recipe: Recipe, found: list[clips.Clip], scores) -> None:
+  """Targets over time, of windows that overlap."""
+  values = [
+    window[: contour_frames(recipe, clip.features)]
+    for clip, window in zip(found, scores, strict=True)
+  ]
+  starts = [round(clip.start * recipe.contour_rate) for clip in found]
+  contour = contours.merge(values, starts, "the recording")
+  st.altair_chart(charts.contour(contour, recipe.contour_rate, recipe.classes))
 
 
 def show_layers(

@@ -23,12 +23,13 @@ class Recording:
   Attributes:
     path: of the file.
     clips: its windows, without their features.
-    scores: of each window; NaN for those without features.
+    scores: of each window, NaN for those without features; or the contour, a
+      row a frame.
   """
 
   path: pathlib.Path
   clips: list[Clip]
-  scores: Float[np.ndarray, "windows classes"]
+  scores: Float[np.ndarray, "rows classes"]
 
   @property
   def mean(self) -> Float[np.ndarray, "classes"]:
@@ -69,11 +70,21 @@ def as_csv(
   """A row a recording, and, of long ones, a row a window.
 
   Columns: `file`; `part`, which is `file` or `window`; `start` and `end` in
-  seconds; `label`; a probability for each class; `note`.
+  seconds; `label`; a probability for each class; `note`. Of contours a row a
+  frame: `file`, `time` of its start in seconds, a value for each, `note`.
   """
-  classes = predictor.recipe.classes
+  classes, rate = predictor.recipe.classes, predictor.recipe.contour_rate
   text = io.StringIO()
   table = csv.writer(text, lineterminator="\n")
+  if rate is not None:
+    table.writerow(["file", "time", *classes, "note"])
+    for found in recordings:
+      for number, values in enumerate(found.scores):
+        row = [f"{number / rate:.3f}", *(f"{v:.6f}" for v in values)]
+        table.writerow([found.path, *row, ""])
+    for path, reason in bad.items():
+      table.writerow([path, "", *[""] * len(classes), reason])
+    return text.getvalue()
   table.writerow(["file", "part", "start", "end", "label", *classes, "note"])
   for found in recordings:
     end = found.clips[-1].end
@@ -101,7 +112,7 @@ def as_json(
   predictor: Predictor, recordings: Sequence[Recording], bad: dict[str, str]
 ) -> str:
   """The system, its runs, every recording with its windows, what was bad."""
-  classes = predictor.recipe.classes
+  classes, rate = predictor.recipe.classes, predictor.recipe.contour_rate
 
   def described(start: float, end: float, scores: np.ndarray) -> dict:
     if np.isnan(scores).any():
@@ -116,17 +127,26 @@ def as_json(
       },
     }
 
-  listed = [
-    {
-      "file": str(found.path),
-      **described(0.0, found.clips[-1].end, found.mean),
-      "windows": [
-        described(clip.start, clip.end, scores)
-        | ({"note": clip.note} if clip.note else {})
-        for clip, scores in zip(found.clips, found.scores, strict=True)
-      ],
+  def contour(found: Recording) -> dict:
+    times = np.arange(len(found.scores)) / rate
+    columns = dict(zip(classes, found.scores.T, strict=True))
+    return {
+      name: np.asarray(values, np.float64).round(6).tolist()
+      for name, values in ({"time": times} | columns).items()
     }
-    for found in recordings
+
+  def emotions(found: Recording) -> dict:
+    windows = [
+      described(clip.start, clip.end, scores)
+      | ({"note": clip.note} if clip.note else {})
+      for clip, scores in zip(found.clips, found.scores, strict=True)
+    ]
+    whole = described(0.0, found.clips[-1].end, found.mean)
+    return whole | {"windows": windows}
+
+  of_recording = emotions if rate is None else contour
+  listed = [
+    {"file": str(found.path), **of_recording(found)} for found in recordings
   ]
   return json.dumps(
     {

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 
 from ser_jax import inference, runs
 from ser_jax.batch import Batch
-from ser_jax.data.dataset import load_dataset, shard_folder
+from ser_jax.data.contours import CONTOURS
+from ser_jax.data.dataset import fold_statistics, load_dataset, shard_folder
 from ser_jax.data.examples import Examples
 from ser_jax.data.prepare import prepare
-from ser_jax.data.statistics import InputPlan, Statistics, fold_statistics
+from ser_jax.data.statistics import InputPlan, Statistics
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS
 from ser_jax.inference import FoldArrays, Inputs, Lengths, Predictor, Recipe
@@ -95,7 +96,7 @@ def read_recipe(
       )
     dataset = load_dataset(config)
     found = {
-      fold.name: fold_statistics(dataset.shards, dataset.examples.plans, fold)
+      fold.name: fold_statistics(dataset, fold)
       for fold in dataset.protocol.folds
     }
     inference.save(workdir, config, dataset, found)
@@ -307,8 +308,7 @@ def _make_step(opened: Opened):
 
   def predict_one(weights, batch, statistics, constants, frames):
     del constants, frames  # there is one shape
-    batch = prepare(batch, statistics, plans)
-    return predict_step(weights, batch, task=opened.task)["scores"]
+    return _scores(opened.task, weights, statistics, batch, plans)
 
   program = Program(layout, predict_one, trains=False, name="predict step")
 
@@ -324,6 +324,19 @@ def _make_step(opened: Opened):
     return layout.fetch_item(scores)[0]
 
   return step
+
+
+def _scores(task: Task, weights, statistics: Statistics, batch, plans):
+  """Probabilities, or contours in the units of their targets."""
+  batch = prepare(batch, statistics, plans)
+  scores = predict_step(weights, batch, task=task)["scores"]
+  if CONTOURS not in statistics.mean:
+    return scores
+  mean, deviation = (
+    getattr(statistics, kind)[CONTOURS][None, None]
+    for kind in ("mean", "deviation")
+  )
+  return scores * deviation + mean
 
 
 def pure_step(opened: Opened):
@@ -344,8 +357,8 @@ def pure_step(opened: Opened):
 
   def scores(arrays, inputs: Inputs, lengths: Lengths):
     weights, statistics = jax.tree.unflatten(structure, arrays)
-    batch = prepare(make_batch(inputs, lengths), statistics, plans)
-    return predict_step(weights, batch, task=opened.task)["scores"]
+    batch = make_batch(inputs, lengths)
+    return _scores(opened.task, weights, statistics, batch, plans)
 
   return scores, [jax.tree.leaves(pair) for pair in pairs]
 

@@ -158,7 +158,7 @@ def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
   wanted = {"best": {name: tree for name, tree in like.items() if tree}}
   with ocp.CheckpointManager(
     folder.absolute(),
-    options=ocp.CheckpointManagerOptions(create=False, read_only=True),
+    options=ocp.CheckpointManagerOptions(create=False),
     item_handlers={
       "arrays": ocp.PyTreeCheckpointHandler(),
       "progress": ocp.JsonCheckpointHandler(),
