@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from configs import adieu
-from ser_jax import experiment
+from ser_jax import cells, experiment
 from ser_jax.errors import UserError
+from ser_jax.evaluation.cells import FEATURES
 
 # Parameters in millions, and exactly, with one bias an LSTM.
 MILLIONS = {
@@ -54,22 +55,48 @@ def train(config, workdir):
   return experiment.train(config, workdir, should_stop=lambda: False)
 
 
-@pytest.mark.parametrize("words", ["bi128,ccc", "uni256,mse,prosody"])
-def test_contours_are_predicted_and_reported(synthetic_shards, tmp_path, words):
-  config = small(synthetic_shards, words)
-  report = train(config, tmp_path)
-  names = list(config.data.classes)
-  for name in names:
+@pytest.fixture(scope="module", params=["bi128,ccc,prosody", "uni256,mse"])
+def trained(request, synthetic_shards, tmp_path_factory):
+  """A config, its finished workdir, and the report."""
+  config = small(synthetic_shards, request.param)
+  folder = tmp_path_factory.mktemp("adieu")
+  return config, folder, train(config, folder)
+
+
+def test_contours_are_predicted_and_reported(trained):
+  config, folder, report = trained
+  for name in config.data.classes:
     assert -1 <= report["summary"][f"ccc_{name}"]["mean"] <= 1
     assert report["runs"][0][f"rmse_{name}"] > 0
-  text = (tmp_path / "report.md").read_text()
-  assert all(f"CCC {name}" in text for name in names)
+    assert f"CCC {name}" in (folder / "report.md").read_text()
   for figure in ("contours", "runs", "learning_curves"):
-    assert (tmp_path / "figures" / f"{figure}.png").stat().st_size
-  line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
-  loss = line["train"]["ccc_loss" if "ccc" in words else "mse"]
-  assert line["train"]["loss"] == pytest.approx(loss)
+    assert (folder / "figures" / f"{figure}.png").stat().st_size
+  line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+  loss = "ccc_loss" if config.task.objective == "ccc" else "mse"
+  assert line["train"]["loss"] == pytest.approx(line["train"][loss])
   assert "ccc" in line["validation"]
+
+
+def test_evaluation_repeats_the_predictions(trained):
+  config, folder, _ = trained
+  with np.load(folder / "predictions.npz") as found:
+    before = dict(found)
+  assert before["scores"].shape == before["target"].shape
+  experiment.evaluate(config, folder)
+  with np.load(folder / "predictions.npz") as found:
+    for name, values in before.items():
+      np.testing.assert_array_equal(values, found[name])
+
+
+def test_cells_of_a_trained_model(trained):
+  config, folder, _ = trained
+  found = cells.look(config, folder)
+  assert len(found["correlations"]) == 2 * 4 * (1 + config.model.bidirectional)
+  assert [row["feature"] for row in found["best"]] == list(FEATURES)
+  assert (folder / "figures" / "cells.png").stat().st_size
+  assert found["recording"] in (folder / "cells.md").read_text()
+  with pytest.raises(UserError, match="--recording=nobody is not in the test"):
+    cells.look(config, folder, "nobody")
 
 
 @pytest.mark.parametrize("preset", adieu.PRESETS)
@@ -88,18 +115,6 @@ def test_parameters_are_those_of_the_table(preset):
   count = sum(x.size for x in jax.tree.leaves(shapes))
   assert count == PARAMETERS[preset]
   assert count == pytest.approx(1e6 * MILLIONS[preset], abs=2e4)
-
-
-def test_evaluation_repeats_the_predictions(synthetic_shards, tmp_path):
-  config = small(synthetic_shards, "bi128")
-  train(config, tmp_path)
-  with np.load(tmp_path / "predictions.npz") as found:
-    before = dict(found)
-  experiment.evaluate(config, tmp_path)
-  with np.load(tmp_path / "predictions.npz") as found:
-    for name, values in before.items():
-      np.testing.assert_array_equal(values, found[name])
-  assert before["scores"].ndim == before["target"].ndim == 3
 
 
 @pytest.mark.parametrize(
@@ -158,3 +173,23 @@ def test_words():
   assert not adieu.get_config("recola,uni256").paper
   with pytest.raises(ValueError, match="emodb is not rated in time"):
     adieu.get_config("emodb,ratings")
+
+
+def scores_of(workdir):
+  with np.load(workdir / "predictions.npz") as found:
+    return found["scores"]
+
+
+def test_devices_and_stacked_runs_are_invisible(synthetic_shards, tmp_path):
+  """One by one over two devices; in one program, streamed, on one."""
+  for name, parallel, source in (
+    ("loop", {"data": 2}, "resident"),
+    ("stack", {"data": 1, "runs": "vmap"}, "stream"),
+  ):
+    config = small(synthetic_shards, "uni256,prosody", seeds=(0, 1))
+    config.parallel.update(parallel)
+    config.data.source = source
+    train(config, tmp_path / name)
+    np.testing.assert_allclose(
+      scores_of(tmp_path / name), scores_of(tmp_path / "loop"), atol=5e-3
+    )
