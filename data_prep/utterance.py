@@ -41,7 +41,7 @@ class Utterance:
     attributes: the raters' mean of each of `ATTRIBUTES`, or nothing.
     contour: arousal and valence every `CONTOUR_SECONDS`, where annotated.
     start: where in the file it begins, in seconds.
-    seconds: how long it lasts; None for the rest of the file.
+    seconds: how long it lasts; None for the whole file.
   """
 
   id: str

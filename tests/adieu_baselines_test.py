@@ -48,6 +48,9 @@ def test_chains_are_chosen_saved_and_reported(trained):
     before = run["test"]["before"][f"ccc_{name}"]
     assert before == pytest.approx(found["runs"][0][f"ccc_{name}"])
   assert "## Post-processing" in (folder / "report.md").read_text()
+  saved = json.loads((folder / "postprocess.json").read_text())
+  (name,) = [path.name for path in (folder / "runs").iterdir()]
+  assert saved == {name: run["chains"]}
 
 
 def test_the_report_is_rebuilt_without_a_device(trained):

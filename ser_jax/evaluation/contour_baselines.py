@@ -6,11 +6,14 @@ epsilon-insensitive loss takes seconds where libsvm would take hours, and
 converges at every cost.
 """
 
+import logging
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ser_jax.evaluation import contours
 
+LOG = logging.getLogger(__name__)
 COSTS = tuple(10.0**power for power in range(-6, 1))
 EPSILON = 0.1  # In deviations of the target.
 VALIDATION = "predictions_validation"
@@ -93,7 +96,10 @@ def predict(dataset, key: str) -> dict[str, dict[str, np.ndarray]]:
 
   parts = {"test": ("predictions", []), "validation": (VALIDATION, [])}
   for fold in dataset.protocol.folds:
-    regressor, _ = linear_svr(frames_of(fold.train), frames_of(fold.validation))
+    regressor, costs = linear_svr(
+      frames_of(fold.train), frames_of(fold.validation)
+    )
+    LOG.info("%s: validation chose the costs %s", fold.name, costs)
     for side, (_, found) in parts.items():
       index = getattr(fold, side)
       scores = np.zeros((len(index), *targets.values.shape[1:]), np.float32)

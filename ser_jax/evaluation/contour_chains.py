@@ -50,6 +50,20 @@ def summarize(development: dict, test: dict, info: dict) -> dict:
   return {"runs": runs, "summary": _summary(runs, after, names)}
 
 
+def by_run(found: dict) -> dict[str, dict]:
+  """The chains alone, by run as folders of runs are called.
+
+  Args:
+    found: see `summarize`.
+
+  Returns:
+    Of each run its steps by target, the fields of `postprocess.Step`.
+  """
+  return {
+    f"{run['fold']}-seed{run['seed']}": run["chains"] for run in found["runs"]
+  }
+
+
 def _plain(chains: dict[str, list[postprocess.Step]]) -> dict:
   return {
     name: [dataclasses.asdict(step) for step in steps]
@@ -127,7 +141,7 @@ def render(report: dict) -> str:
 
 CCC, means over runs. Each step is kept where it raises the CCC of the run's own
 validation part, and is then applied to its test part as it is: in brackets, by
-how many of {len(runs)} runs. Windows and delays are in `report.json`.
+how many of {len(runs)} runs. The steps are in `postprocess.json`.
 """
 
 

@@ -63,6 +63,8 @@ def rebuild(folder: pathlib.Path) -> dict:
     found["postprocessed"] = contour_chains.summarize(
       _read(validation), predictions, info
     )
+    chains = contour_chains.by_run(found["postprocessed"])
+    _write(folder / "postprocess.json", json.dumps(chains, indent=2))
   embedded = embeddings.read(folder)
   if embedded:
     found["embeddings"] = embeddings.summarize(embedded)

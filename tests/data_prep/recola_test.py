@@ -1,6 +1,9 @@
 """RECOLA in both of its packages, on trees in their exact formats."""
 
 import dataclasses
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +11,11 @@ import soundfile
 
 from data_prep.corpora import emodb, gold_standard, recola
 from data_prep.extract import extract
+from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 RATE = 16000
 HEADER = (
@@ -269,3 +275,28 @@ def test_labels_of_another_recording_are_refused(tmp_path):
   cut = dataclasses.replace(window, contour=window.contour[:100])
   with pytest.raises(UserError, match="labelled for 100 frames .* has 150"):
     extract(FEATURE_SETS["adieu"], cut, None)
+
+
+def test_shards_of_windows(tmp_path):
+  raw, out = avec(tmp_path / "raw", 8.0), tmp_path / "shards"
+  subprocess.run(
+    [
+      *(sys.executable, "-m", "data_prep.build", "--corpus=recola"),
+      *(f"--raw={raw}", f"--out={out}", "--features=adieu"),
+      *("--allow-partial", "--workers=0"),
+    ],
+    check=True,
+    cwd=ROOT,
+  )
+  shards = open_shards(out)
+  assert shards.metadata["inputs"]["contours"]["names"] == [
+    "arousal",
+    "valence",
+  ]
+  assert set(shards.table.sessions) == {"train", "dev"}
+  assert (shards.table.frames["contours"] == 150).all()
+  for index, window in enumerate(read(raw)):
+    assert shards.table.ids[index] == window.id
+    record = shards.read(index)
+    np.testing.assert_array_equal(record["contours"], window.contour)
+    assert record["waveform"].shape == (150, 640)
