@@ -29,6 +29,7 @@ def get_table(corpus: str) -> dict:
     "title": "Huang et al., Table I",
     "paper_corpus": "iemocap",
     "metric": "uar",
-    "rows": [*rows.baselines(cells[0]["config"], ("egemaps",)), *cells],
+    # Of the row on functionals, whose shards are quickly built.
+    "rows": [*rows.baselines(cells[1]["config"], ("egemaps",)), *cells],
     "x": "row",
   }
