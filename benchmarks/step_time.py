@@ -1,148 +1,145 @@
 """Train and predict steps, ours beside PyTorch's, in turn.
 
-  python -m benchmarks.step_time --out=benchmarks/results/NAME.json
+  taskset -c 0 python -m benchmarks.step_time --out=benchmarks/results/NAME.json
+  python -m benchmarks.table benchmarks/results/NAME.json
 
-Every system makes the same step on the same random batch: forward, loss,
-backward, Adam. Programs take turns, repetition by repetition, so that what else
-the machine does hits all of them; the median counts. Restrict the cores with
-`taskset`: both sides use what they are given. Without PyTorch ours are timed
-alone.
+Ours are the programs of a training: the corpus resident, a batch gathered and
+standardised inside the step; and streamed by tf.data from records in memory,
+where the time includes the wait for the batch. PyTorch's are given their batch
+as it is. Programs take turns, repetition by repetition, so that what else the
+machine does hits all of them; the median counts. Restrict the cores with
+`taskset`: both sides use what they are given. Without PyTorch or TensorFlow
+their rows are left out.
 """
 
 import argparse
 import functools
 import importlib.metadata
+import importlib.util
+import itertools
 import json
 import os
 import pathlib
 import platform
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from configs import dat, ds_lstm
-from ser_jax.batch import Batch
-from ser_jax.experiment import make_model
-from ser_jax.tasks.table import TASKS
-from ser_jax.train.optimizers import make_optimizer
-from ser_jax.train.state import init_state
-from ser_jax.train.step import predict_step, train_step
+from benchmarks import systems
+from ser_jax import runs
 
-# Config, batch, frames and dimensions of each input, classes, speakers.
-SYSTEMS = {
-  "ds_lstm": (
-    lambda: ds_lstm.get_config("dual"),
-    32,
-    {"mfcc": (384, 39), "s1": (459, 64), "s2": (230, 128)},
-    4,
-    1,
-  ),
-  "dat": (
-    lambda: dat.get_config("mfcc,depth1,gamma3.33"),
-    32,
-    {"features": (281, 20)},
-    7,
-    6,
-  ),
-}
+STEPS = ("train", "predict")
+HELD = 64  # utterances of the resident corpus
 
 
-def draw(name: str) -> tuple[dict, dict]:
-  """Random inputs and targets."""
-  _, size, shapes, classes, speakers = SYSTEMS[name]
-  generator = np.random.default_rng(0)
-  inputs = {
-    key: generator.normal(size=(size, *shape)).astype(np.float32)
-    for key, shape in shapes.items()
-  }
-  targets = {
-    "emotion": generator.integers(0, classes, size),
-    "speaker": generator.integers(0, speakers, size),
-  }
-  return inputs, targets
-
-
-def ours(name: str, accelerator: bool) -> dict:
-  """Our compiled steps: name to a call that blocks until it is done."""
-  make_config, size, shapes, classes, speakers = SYSTEMS[name]
-  config = make_config()
-  if accelerator:
+def ours(name: str, source: str, precision: str, accelerator: bool) -> dict:
+  """Our compiled steps: calls that block until they are done, and sizes."""
+  changes = {"data__source": source, "precision": precision}
+  config = systems.make_config(name, parallel__data=1, **changes)
+  config.batch_size = 32
+  if accelerator and "forms" in config.model:
     config.model.forms, config.model.hoist = ("direct", "direct"), True
-  inputs, targets = draw(name)
-  batch = Batch(
-    inputs=inputs,
-    lengths={key: np.full(size, shapes[key][0], np.int32) for key in inputs},
-    targets={key: value.astype(np.int32) for key, value in targets.items()},
-    weight=np.ones(size, np.float32),
-    speaker=np.zeros(size, np.int32),
-    index=np.zeros(size, np.int32),
-  )
-  batch = jax.device_put(batch)
-  model = make_model(config, classes=classes, speakers=speakers)
+  bench = systems.Bench(systems.make_experiment(config, HELD))
+  engine = bench.engine
+  if source == "resident":
+    items = itertools.repeat(next(bench.items()))
+  else:
+    items = itertools.chain.from_iterable(bench.items() for _ in iter(int, 1))
 
-  def optimizer(epochs, **options):
-    return make_optimizer(
-      config.optimizer, epochs=epochs, steps_per_epoch=10, **options
-    )
+  def call(step: str) -> None:
+    frames, item = next(items)
+    jax.block_until_ready(getattr(bench, step)(frames, item))
 
-  task = TASKS[config.task.name](model, config, optimizer, None)[-1].task
-  state = jax.jit(functools.partial(init_state, task=task))(
-    jnp.uint32(0), batch
-  )
-  seconds, programs = {}, {}
-  for step, function, first in (
-    (
-      "train",
-      functools.partial(train_step, task=task, total_steps=1000),
-      state,
-    ),
-    ("predict", functools.partial(predict_step, task=task), state.weights),
-  ):
-    start = time.perf_counter()
-    donate = (0,) if step == "train" else ()
-    programs[step] = (
-      jax.jit(function, donate_argnums=donate).lower(first, batch).compile()
-    )
-    seconds[step] = time.perf_counter() - start
-  held = [state]
-
-  def train():
-    held[0], metrics = programs["train"](held[0], batch)
-    jax.block_until_ready((held[0], metrics))
-
-  def predict():
-    jax.block_until_ready(programs["predict"](held[0].weights, batch))
-
-  return {"train": train, "predict": predict, "compile_seconds": seconds}
+  for step in STEPS:
+    call(step)
+  programs = {"train": engine.train, "predict": engine.predict}
+  found = {step: functools.partial(call, step) for step in STEPS}
+  return found | {
+    "first_call_seconds": {
+      step: sum(program.compile_seconds.values())
+      for step, program in programs.items()
+    },
+    "peak_mb": {
+      step: _peak(program, next(items)[0]) for step, program in programs.items()
+    },
+  }
 
 
-def theirs(name: str, compiled: bool) -> dict:
+def _peak(program, frames) -> float:
+  """Megabytes that a program needs, as XLA planned them."""
+  found = program.executable(frames).memory_analysis()
+  size = found.argument_size_in_bytes + found.temp_size_in_bytes
+  size += found.output_size_in_bytes - found.alias_size_in_bytes
+  return round(size / 1e6, 1)
+
+
+def draw(experiment: runs.Experiment, size: int) -> tuple[dict, dict]:
+  """Random inputs and targets in the shapes of an experiment."""
+  examples, generator = experiment.dataset.examples, np.random.default_rng(0)
+  inputs = {
+    name: generator.normal(size=(size, *examples.shape(name, plan.frames)))
+    for name, plan in examples.plans.items()
+  }
+  inputs = {name: x.astype(np.float32) for name, x in inputs.items()}
+  frames = next(iter(inputs.values())).shape[1]
+  return inputs, {
+    "emotion": generator.integers(0, len(experiment.dataset.classes), size),
+    "speaker": generator.integers(0, 6, size),
+    "contours": generator.normal(size=(size, frames, 2)).astype(np.float32),
+  }
+
+
+def _peers() -> dict:
+  """Each system in PyTorch: the module, and what makes its training step."""
+  from benchmarks.peers import adversarial_autoencoder as aae
+  from benchmarks.peers import complementary, ds_lstm, raw_waveform
+  from benchmarks.peers import speaker_invariant as dat
+
+  return {
+    "ds_lstm": (ds_lstm.Dual, trainer),
+    "dat": (dat.SpeakerInvariant, trainer),
+    "aae": (aae.AdversarialAutoencoder, aae.trainer),
+    "dcaen": (complementary.Complementary, trainer),
+    "adieu": (raw_waveform.RawWaveform, trainer),
+  }
+
+
+def trainer(model, wrap: Callable) -> Callable:
+  """One training step of a single loss; it goes through `wrap`."""
+  import torch
+
+  moved = [p for p in model.parameters() if p.requires_grad]
+  optimizer, loss = torch.optim.Adam(moved, lr=1e-3), wrap(model.loss)
+
+  def train(inputs: dict, targets: dict) -> None:
+    optimizer.zero_grad()
+    loss(inputs, targets).backward()
+    optimizer.step()
+
+  return train
+
+
+def theirs(name: str, compiled: bool, inputs: dict, targets: dict) -> dict:
   """PyTorch's steps, eager or through torch.compile."""
   import torch
 
-  from benchmarks.peers import ds_lstm as peer_ds_lstm
-  from benchmarks.peers import speaker_invariant as peer_speaker_invariant
-
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   device = "cuda" if torch.cuda.is_available() else "cpu"
-  build = {
-    "ds_lstm": peer_ds_lstm.Dual,
-    "dat": peer_speaker_invariant.SpeakerInvariant,
-  }[name]
+  build, make_trainer = _peers()[name]
   torch.manual_seed(0)
-  model = build(SYSTEMS[name][2]).to(device)
-  optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+  shapes = {key: value.shape[1:] for key, value in inputs.items()}
+  model = build(shapes).to(device)
   inputs, targets = (
     {key: torch.from_numpy(value).to(device) for key, value in part.items()}
-    for part in draw(name)
+    for part in (inputs, targets)
   )
-  loss, forward = model.loss, model.forward
-  if compiled:
-    static = functools.partial(torch.compile, dynamic=False)
-    loss, forward = static(loss), static(forward)
+  wrap = functools.partial(torch.compile, dynamic=False)
+  if not compiled:
+    wrap = lambda function: function  # noqa: E731
+  step, forward = make_trainer(model, wrap), wrap(model.forward)
 
   def wait():
     if device == "cuda":
@@ -150,9 +147,7 @@ def theirs(name: str, compiled: bool) -> dict:
 
   def train():
     model.train()
-    optimizer.zero_grad()
-    loss(inputs, targets).backward()
-    optimizer.step()
+    step(inputs, targets)
     wait()
 
   def predict():
@@ -161,13 +156,13 @@ def theirs(name: str, compiled: bool) -> dict:
       forward(inputs)
     wait()
 
-  start = time.perf_counter()
-  train()
-  seconds = {"train": time.perf_counter() - start}
-  start = time.perf_counter()
-  predict()
-  seconds["predict"] = time.perf_counter() - start
-  return {"train": train, "predict": predict, "compile_seconds": seconds}
+  found = {"train": train, "predict": predict}
+  seconds = {}
+  for name, call in found.items():
+    start = time.perf_counter()
+    call()
+    seconds[name] = time.perf_counter() - start
+  return found | {"first_call_seconds": seconds}
 
 
 def measure(sides: dict, step: str, repetitions: int) -> dict:
@@ -180,15 +175,20 @@ def measure(sides: dict, step: str, repetitions: int) -> dict:
       start = time.perf_counter()
       calls[step]()
       times[side].append(1e3 * (time.perf_counter() - start))
-  return {
-    side: {
+  found = {}
+  for side, values in times.items():
+    found[side] = {
       "median_ms": round(statistics.median(values), 2),
       "least_ms": round(min(values), 2),
       "greatest_ms": round(max(values), 2),
-      "first_call_seconds": round(sides[side]["compile_seconds"][step], 2),
+      "first_call_seconds": round(sides[side]["first_call_seconds"][step], 2),
     }
-    for side, values in times.items()
-  }
+    if "peak_mb" in sides[side]:
+      found[side]["peak_mb"] = sides[side]["peak_mb"][step]
+  peers = [x["median_ms"] for side, x in found.items() if "torch" in side]
+  if peers:
+    found["ratio"] = round(min(peers) / found["resident"]["median_ms"], 2)
+  return found
 
 
 def machine() -> dict:
@@ -207,6 +207,7 @@ def machine() -> dict:
   return {
     "cpu": model,
     "cores": len(os.sched_getaffinity(0)),
+    "load": round(os.getloadavg()[0], 1),
     "device": jax.devices()[0].device_kind,
     "python": platform.python_version(),
     "packages": packages,
@@ -215,31 +216,35 @@ def machine() -> dict:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
-  parser.add_argument("--repetitions", type=int, default=10)
+  parser.add_argument("--systems", nargs="+", default=list(systems.SYSTEMS))
+  parser.add_argument("--repetitions", type=int, default=7)
+  parser.add_argument("--precision", default="tf32")
   parser.add_argument("--out", type=pathlib.Path, required=True)
-  parser.add_argument("--no-compile", action="store_true",
-                      help="leave torch.compile out")  # fmt: skip
+  parser.add_argument("--compile", action="store_true",
+                      help="torch.compile beside eager")  # fmt: skip
   arguments = parser.parse_args()
-  found = {"machine": machine(), "systems": {}}
+  found = {"machine": machine(), "precision": arguments.precision}
+  found["systems"] = {}
   accelerator = jax.default_backend() != "cpu"
+  streams = importlib.util.find_spec("tensorflow") is not None
   for name in arguments.systems:
-    sides = {"ser_jax": ours(name, accelerator)}
+    sides = {
+      source: ours(name, source, arguments.precision, accelerator)
+      for source in ("resident", *(("stream",) if streams else ()))
+    }
     if "torch" in found["machine"]["packages"]:
-      sides["torch eager"] = theirs(name, compiled=False)
-      if not arguments.no_compile:
-        sides["torch.compile"] = theirs(name, compiled=True)
-    entry = {"batch": SYSTEMS[name][1]}
-    for step in ("train", "predict"):
+      experiment = systems.make_experiment(systems.make_config(name), 1)
+      batch = draw(experiment, 32)
+      sides["torch eager"] = theirs(name, False, *batch)
+      if arguments.compile:
+        sides["torch.compile"] = theirs(name, True, *batch)
+    entry = {"batch": 32}
+    for step in STEPS:
       entry[step] = measure(sides, step, arguments.repetitions)
-      medians = {k: v["median_ms"] for k, v in entry[step].items()}
-      peers = [v for k, v in medians.items() if k != "ser_jax"]
-      if peers:
-        entry[step]["ratio"] = round(min(peers) / medians["ser_jax"], 2)
-      print(name, step, medians, "ratio", entry[step].get("ratio"), flush=True)
+      print(name, step, entry[step], flush=True)
     found["systems"][name] = entry
-  arguments.out.parent.mkdir(parents=True, exist_ok=True)
-  arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ SMALL = {
   "dat": {"analysis__frames": "features=16", "model__hidden": 8},
   "aae": {"model__hidden": 16},
   "dcaen": {"analysis__frames": "waveform=4", "model__hidden": 8},
+  "adieu": {"analysis__frames": "waveform=4,contours=4", "model__hidden": 8},
 }
 
 

@@ -1,0 +1,39 @@
+"""What the benchmarks print, by hand-worked numbers."""
+
+import pytest
+
+from benchmarks import scaling, table
+from ser_jax.analysis.roofline import Peaks
+
+PEAKS = Peaks("supposed", {"f32": 1.0}, 1.0, link=1e6)
+
+
+def counted(batch, products, memory):
+  return {
+    **{"batch": batch, "products": products, "memory": memory},
+    **{"iterations": 100, "collectives": 2, "payload": 1e6},
+  }
+
+
+def test_work_on_paper_is_linear_in_the_examples_of_a_device():
+  found = {1: counted(256, 2.56, 1.28), 8: counted(32, 0.32, 0.16 + 0.14)}
+  times = scaling.on_paper(found, 4, 64, PEAKS)
+  assert times["products"] == pytest.approx(0.04)
+  # Memory has a share that does not shrink: that of the parameters.
+  assert times["memory"] == pytest.approx(0.3 - 28 * (1.28 - 0.3) / 224)
+  assert times["loops"] == pytest.approx(100 * scaling.ITERATION)
+  # A ring sends 2 (n - 1) / n of the gradients, in log2(n) hops each.
+  assert times["links"] == pytest.approx(2 * 63 / 64 + 2 * 6 * scaling.HOP)
+
+
+def test_one_device_sends_nothing():
+  found = {1: counted(32, 1.0, 1.0), 8: counted(32, 1.0, 1.0)}
+  assert scaling.on_paper(found, 32, 1, PEAKS)["links"] == 0
+
+
+def test_a_side_that_was_not_measured_is_blank():
+  ours = {"median_ms": 12.345, "first_call_seconds": 3.21, "peak_mb": 99.6}
+  entry = {"resident": ours, "torch eager": {"median_ms": 20}, "ratio": 1.62}
+  rows = table.rows({"systems": {"aae": {"train": entry, "predict": entry}}})
+  assert rows[0] == ["`aae` train", "12.35", "", "20", "", "1.62", "3.2", "100"]
+  assert rows[1][0] == "`aae` predict"
