@@ -39,7 +39,9 @@ def make_look(opened: Opened):
       batch.inputs,
       batch.lengths,
       train=False,
-      capture_intermediates=lambda module, method: isinstance(module, SHOWN),
+      capture_intermediates=lambda module, method: (
+        isinstance(module, SHOWN) and method == "__call__"
+      ),
       mutable=["intermediates"],
     )
     return found.get("intermediates", {})

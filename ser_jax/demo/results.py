@@ -194,24 +194,22 @@ def compare(one: Results, other: Results) -> pd.DataFrame:
       f"{one.folder.name} {', '.join(one.classes)}: choose two with the same "
       "classes."
     )
-  joined = _averaged(one).join(
-    _averaged(other)[["predicted"]], rsuffix=" there", how="inner"
-  )
+  here = _averaged(one).rename(columns={"predicted": "here"})
+  there = _averaged(other)["predicted"].rename("there")
+  joined = here.join(there, how="inner")
   if joined.empty:
     raise UserError(
       f"{one.folder.name} and {other.folder.name} tested no utterance in "
       "common: choose two of one corpus."
     )
-  right = joined["predicted"] == joined["true"]
-  right_there = joined["predicted there"] == joined["true"]
+  right = joined["here"] == joined["true"]
+  right_there = joined["there"] == joined["true"]
   joined["change"] = np.select(
     [right & right_there, ~right & right_there, right & ~right_there],
     ["both right", "right there only", "right here only"],
     "both wrong",
   )
-  return joined.rename(
-    columns={"predicted": "here", "predicted there": "there"}
-  )
+  return joined
 
 
 def _averaged(results: Results) -> pd.DataFrame:
