@@ -128,7 +128,7 @@ def _data(config, corpus: str, targets: str) -> None:
       "resample": False,
       "standardize": True,
       "buckets": (),
-      "normalize": "utterance",
+      "normalize": "recording",
     }
   }
 

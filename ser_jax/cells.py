@@ -18,6 +18,7 @@ from jaxtyping import Float
 from ml_collections import config_flags
 
 from ser_jax import command_line, experiment, runs, system, workdir
+from ser_jax.data.recordings import moments_of, recording_of, start_of
 from ser_jax.data.statistics import as_float
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
@@ -107,9 +108,7 @@ def choose(
     UserError: it is not in the test part.
   """
   table = found.dataset.shards.table
-  names = np.array(
-    [str(u).partition(contours.MARK)[0] for u in table.ids[run.test]]
-  )
+  names = np.array([recording_of(str(name)) for name in table.ids[run.test]])
   if wanted is None:
     frames = table.frames[WAVEFORM][run.test]
     total = {name: frames[names == name].sum() for name in np.unique(names)}
@@ -141,31 +140,41 @@ def hear(
   config, dataset = found.config, found.dataset
   model = system.make_model(config, classes=len(dataset.classes))
   step = jax.jit(functools.partial(model.apply, train=False))
+  none = [None] * len(dataset.shards)
+  whole = dataset.examples.targets.get(moments_of(WAVEFORM), none)
   samples, activations, starts = [], [], []
   for index in windows:
     x = as_float(dataset.shards.read(int(index))[WAVEFORM])
     x = x[: config.data.max_frames or len(x)]
     outputs = step(
       {"params": weights.params},
-      {WAVEFORM: jnp.asarray(standardized(x))[None]},
+      {WAVEFORM: jnp.asarray(standardized(x, whole[index]))[None]},
       {WAVEFORM: jnp.array([len(x)])},
     )
     samples.append(x)
     activations.append(np.asarray(outputs["cells"][0]))
-    starts.append(
-      contours.start(str(dataset.shards.table.ids[index]),
-                     dataset.contours.rate)
-    )  # fmt: skip
+    name_of = str(dataset.shards.table.ids[index])
+    starts.append(start_of(name_of, dataset.contours.rate))
   return tuple(
     contours.merge(parts, starts, name) for parts in (samples, activations)
   )
 
 
 def standardized(
-  x: Float[np.ndarray, "frames samples"],
+  x: Float[np.ndarray, "frames samples"], whole: np.ndarray | None
 ) -> Float[np.ndarray, "frames samples"]:
-  """Zero mean and unit deviation, as `prepare` makes an utterance."""
-  return (x - x.mean()) / max(float(x.std()), 1e-8)
+  """Zero mean and unit deviation of the recording, as `prepare` makes them.
+
+  Args:
+    x: an utterance.
+    whole: mean and deviation of the recording that it is a window of; None
+      where it is the recording.
+
+  Returns:
+    Its samples, standardised.
+  """
+  mean, deviation = (x.mean(), x.std()) if whole is None else whole
+  return (x - mean) / (deviation if deviation > 1e-8 else 1.0)
 
 
 def render(found: dict) -> str:
@@ -179,7 +188,7 @@ def render(found: dict) -> str:
     ]
     for row in found["best"]
   ]
-  header = ["feature", "r of the best cell", "which", "median |r| of all"]
+  header = ["feature", "r of the best cell", "which", "median of all, absolute"]
   return f"""# What the cells of {found["run"]} follow
 
 {markdown.table(header, rows)}

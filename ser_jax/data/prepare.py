@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ser_jax.batch import Batch
 from ser_jax.data.contours import CONTOURS
+from ser_jax.data.recordings import moments_of
 from ser_jax.data.statistics import InputPlan, Statistics, as_float
 
 
@@ -90,7 +91,11 @@ def prepare(
     if x.ndim == 3:
       valid = jnp.arange(x.shape[1])[None, :] < length[:, None]
     if plan.standardize:
-      if plan.normalize == "utterance":
+      whole = batch.targets.get(moments_of(name))
+      if whole is not None:  # of a recording that was cut into windows
+        shape = (len(x), *(1,) * (x.ndim - 1))
+        mean, deviation = (column.reshape(shape) for column in whole.T)
+      elif plan.normalize in ("recording", "utterance"):
         mean, deviation = _utterance_moments(x, valid)
       else:
         mean, deviation = _moments(name, plan, statistics, batch)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from ser_jax.errors import UserError
 
 LOG = logging.getLogger(__name__)
-NORMALIZE = ("train", "speaker", "utterance")
+NORMALIZE = ("train", "speaker", "recording", "utterance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,9 @@ class InputPlan:
     clip: bound of the standardised values; 0 for none.
     normalize: whose statistics: `train` (each feature's, over the training
       part), `speaker` (each feature's, over all utterances of the speaker,
-      test speakers included: transductive) or `utterance` (all values of the
-      utterance).
+      test speakers included: transductive), `recording` (all values of the
+      recording that the utterance is a window of) or `utterance` (all values
+      of the utterance).
   """
 
   frames: int

@@ -11,6 +11,7 @@ import logging
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ser_jax.data.recordings import recording_of, start_of
 from ser_jax.evaluation import contours
 
 LOG = logging.getLogger(__name__)
@@ -133,9 +134,8 @@ def frames_once(
   """
   windows = {}
   for index, name in enumerate(ids):
-    recording, mark, seconds = str(name).partition(contours.MARK)
-    start = round(float(seconds) * rate) if mark else 0
-    windows.setdefault(recording, []).append((start, index))
+    start = start_of(str(name), rate)
+    windows.setdefault(recording_of(str(name)), []).append((start, index))
   masks = [np.ones(count, bool) for count in frames]
   for found in windows.values():
     end = max(start + frames[index] for start, index in found)

@@ -11,11 +11,11 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from ser_jax.data.recordings import recording_of, start_of
 from ser_jax.errors import UserError
 
 Values = Float[np.ndarray, "frames targets"]
 Moments = Float[np.ndarray, "*axes targets six"]
-MARK = "@"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +52,10 @@ def recordings(predictions: dict, rate: float) -> list[Recording]:
   names = predictions["utterance"]
   rows = {}
   for row, name in enumerate(names):
-    rows.setdefault(str(name).partition(MARK)[0], []).append(row)
+    rows.setdefault(recording_of(str(name)), []).append(row)
   found = []
   for name, windows in sorted(rows.items()):
-    starts = [start(str(names[row]), rate) for row in windows]
+    starts = [start_of(str(names[row]), rate) for row in windows]
     sizes = predictions["frames"][windows]
     both = [
       merge(
@@ -72,12 +72,6 @@ def recordings(predictions: dict, rate: float) -> list[Recording]:
       Recording(name, str(predictions["speaker"][windows[0]]), *both)
     )
   return found
-
-
-def start(name: str, rate: float) -> int:
-  """The frame that a window starts with; 0 for whole recordings."""
-  _, mark, seconds = name.partition(MARK)
-  return round(float(seconds) * rate) if mark else 0
 
 
 def merge(

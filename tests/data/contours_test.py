@@ -9,6 +9,7 @@ import pytest
 from ser_jax.data import dataset as datasets
 from ser_jax.data.contours import read_contours
 from ser_jax.data.prepare import prepare
+from ser_jax.data.recordings import recording_moments, start_of
 from ser_jax.errors import UserError
 from tests import fakes
 
@@ -76,21 +77,28 @@ def test_moments_are_of_the_training_part_s_valid_frames(shards):
     )
 
 
-def test_batches_have_standardised_contours(shards):
-  found = datasets.load_dataset(config_of(), shards)
+def batch_of(found, index):
+  """What a model sees of some utterances."""
   fold = found.protocol.folds[0]
-  statistics = datasets.fold_statistics(found, fold)
   source = datasets.make_source("resident", found.examples, lambda row: row)
-  row = fold.train[:4][None].astype(np.int32), np.ones((1, 4), np.float32)
+  weight = np.ones((1, len(index)), np.float32)
+  row = index[None].astype(np.int32), weight
   frames, item = next(iter(source.items([row])))
-  item = tuple(x[0] for x in item)
 
   @jax.jit
   def make(constants, item, statistics):
     batch = source.gather(constants, item, frames)
     return prepare(batch, statistics, found.examples.plans)
 
-  batch = make(source.constants, item, statistics)
+  item = tuple(x[0] for x in item)
+  return make(source.constants, item, datasets.fold_statistics(found, fold))
+
+
+def test_batches_have_standardised_contours(shards):
+  found = datasets.load_dataset(config_of(), shards)
+  fold = found.protocol.folds[0]
+  statistics = datasets.fold_statistics(found, fold)
+  batch = batch_of(found, fold.train[:4])
   for number, index in enumerate(fold.train[:4]):
     wanted = shards.read(index)["contours"]
     assert batch.targets["frames"][number] == len(wanted)
@@ -100,6 +108,46 @@ def test_batches_have_standardised_contours(shards):
       atol=1e-4,
     )
   assert set(batch.inputs) == {"frames"}
+
+
+def windowed(shards):
+  """Each speaker's utterances become windows of 10 frames, 5 apart."""
+  draw = np.random.default_rng(2)
+  whole = draw.normal(3.0, 2.0, (6, 45, 3)).astype(np.float32)
+  for index in range(len(shards)):
+    start = 5 * (index % 8)
+    shards.table.ids[index] = f"r{index // 8}@{start / 25:07.2f}"[:16]
+    record = shards._records[index]
+    record["frames"] = whole[index // 8, start : start + 10]
+    record["contours"] = record["frames"][:, :2]
+  shards.table.frames = dict.fromkeys(
+    ("frames", "contours"), np.full(len(shards), 10)
+  )
+  return whole
+
+
+def test_windows_are_standardised_by_their_recording(shards):
+  shards.table.ids = shards.table.ids.astype("<U16")
+  assert recording_moments(shards, "frames") is None
+  whole = windowed(shards)
+  assert start_of(str(shards.table.ids[3]), 100.0) == 60
+  config = config_of()
+  config.data["inputs"]["frames"].normalize = "recording"
+  shards.metadata["inputs"]["frames"]["frame_rate"] = 25.0
+  found = datasets.load_dataset(config, shards)
+  moments = found.examples.targets["frames_moments"]
+  np.testing.assert_allclose(
+    moments[::8, 0], whole.mean(axis=(1, 2)), rtol=1e-5
+  )
+  np.testing.assert_allclose(moments[::8, 1], whole.std(axis=(1, 2)), rtol=1e-5)
+  batch = batch_of(found, np.array([9, 17]))
+  for row, index in enumerate((9, 17)):
+    mean, deviation = moments[index]
+    np.testing.assert_allclose(
+      batch.inputs["frames"][row],
+      (shards.read(index)["frames"] - mean) / deviation,
+      atol=1e-5,
+    )
 
 
 def test_contours_that_cannot_serve_are_refused(shards):
