@@ -30,7 +30,7 @@ CORPORA = {
 
 
 class Blank:
-  """Shards whose records are zeros: the interface of `Shards`.
+  """Shards whose records say nothing: the interface of `Shards`.
 
   Attributes:
     path: of the shards, or what stands for it in messages.
@@ -52,10 +52,14 @@ class Blank:
     return len(self.table.ids)
 
   def read(self, index: int) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """One frame of zeros an input: what reads it pads it."""
+    """One frame an input, of zeros or ones: what reads it pads it.
+
+    Neighbours differ, since features that never do are warned of.
+    """
     return {
-      name: np.zeros(
+      name: np.full(
         spec["dim"] if spec["frame_rate"] is None else (1, spec["dim"]),
+        index % 2,
         spec.get("dtype", "float32"),
       )
       for name, spec in self.metadata["inputs"].items()
