@@ -87,6 +87,14 @@ def get_config() -> ConfigDict:
   # float32, tf32 (the device's faster products of float32, if it has any), or
   # bfloat16 (with float32 parameters, statistics and losses).
   config.precision = "tf32"
+  # What is done to training batches, see data/augment.py; nothing by default.
+  config.augment = ConfigDict(
+    {
+      **{"time_masks": 0, "time_width": 0.0},
+      **{"frequency_masks": 0, "frequency_width": 0.0},
+      **{"speed": 0.0, "noise": 0.0, "gain": 0.0},
+    }
+  )
   config.seeds = (0,)
   config.selection = ConfigDict(
     {

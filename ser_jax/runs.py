@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from ser_jax import workdir as workdirs
 from ser_jax.batch import Batch
 from ser_jax.data import statistics
+from ser_jax.data.augment import Augmentation, augment
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import Dataset
 from ser_jax.data.examples import Source, example_batch
@@ -26,7 +27,12 @@ from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import loop, optimizers, processes
 from ser_jax.train.checkpoint import Checkpoints, read_best
 from ser_jax.train.compile import Layout, Program
-from ser_jax.train.state import TrainState, Weights, init_state
+from ser_jax.train.state import (
+  TrainState,
+  Weights,
+  augmentation_key,
+  init_state,
+)
 from ser_jax.train.step import predict_step, train_step
 
 Group = Sequence[loop.Run]
@@ -73,14 +79,17 @@ def _make_engine(
 ) -> loop.Engine:
   layout, source = experiment.layout, experiment.source
   plans = experiment.dataset.examples.plans
+  augmentation = Augmentation(**experiment.config.augment)
 
   def batch_of(item, stats, constants, frames) -> Batch:
     return prepare(source.gather(constants, item, frames), stats, plans)
 
   def train_one(state, item, stats, constants, frames):
+    batch = batch_of(item, stats, constants, frames)
+    key = augmentation_key(state)
     return train_step(
       state,
-      batch_of(item, stats, constants, frames),
+      augment(batch, augmentation, key, layout.axis_name),
       task=stage.task,
       total_steps=stage.epochs * experiment.steps,
       axis_name=layout.axis_name,

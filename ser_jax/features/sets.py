@@ -4,6 +4,8 @@ The same code serves shards and inference. A recipe is plain data and travels in
 the shards' metadata, so that features made otherwise are never mixed in.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -162,15 +164,21 @@ def _dat_pitch(name: str, path: str) -> FeatureSet:
 
 
 def _opensmile(
-  name: str, standard: str, level: str, dim: int, least: int
+  name: str,
+  standard: str,
+  level: str,
+  dim: int,
+  least: int,
+  key: str | None = None,
 ) -> FeatureSet:
   """A standard set of openSMILE: functionals, or descriptors every 10 ms.
 
   Descriptors lie in windows of 60 ms where they tell of the pitch, of 20 or
-  25 ms elsewhere; no frame reaches past the recording.
+  25 ms elsewhere; no frame reaches past the recording. The input is named
+  after what it is, or `key`.
   """
   rate, functionals = 16000, level == "Functionals"
-  key = "functionals" if functionals else "descriptors"
+  key = key or ("functionals" if functionals else "descriptors")
 
   def compute(samples: Samples) -> Features:
     rows = opensmile.standard(samples, rate, feature_set=standard, level=level)
@@ -183,6 +191,51 @@ def _opensmile(
     inputs={key: InputSpec(dim, None if functionals else 100.0)},
     recipe={"rate": rate, "by": "openSMILE", "set": standard, "level": level},
     compute=compute,
+  )
+
+
+def _log_mel(n_fft: int, bands: int) -> FeatureSet:
+  """One log-mel spectrogram of the whole recording, neither cut nor padded."""
+  rate, floor = 16000, 1e-10
+
+  def compute(samples: Samples) -> Features:
+    found = spectral.log_mel(
+      samples, rate, n_fft=n_fft, n_mels=bands, floor=floor
+    )
+    return {"log_mel": found}
+
+  return FeatureSet(
+    name="log_mel",
+    rate=rate,
+    least=n_fft,
+    inputs={"log_mel": InputSpec(bands, 2 * rate / n_fft)},
+    recipe={
+      "rate": rate,
+      "n_fft": n_fft,
+      "hop": "n_fft / 2",
+      "bands": bands,
+      "window": "hann",
+      "mel": "slaney, 0 Hz to half the rate",
+      "scale": "10 log10 of power",
+      "floor": floor,
+    },
+    compute=compute,
+  )
+
+
+def _dat_best() -> FeatureSet:
+  """Frames and functionals of trimmed audio, side by side."""
+  top_db = 30.0
+  parts = _union(
+    "dat_best",
+    _log_mel(512, 64),
+    _opensmile("is13", "IS13", "Functionals", 6373, 960, key="is13"),
+    _opensmile("is10", "IS10", "Functionals", 1582, 1120, key="is10"),
+  )
+  return dataclasses.replace(
+    parts,
+    recipe={**parts.recipe, "trim_top_db": top_db},
+    prepare=functools.partial(audio.trim, top_db=top_db),
   )
 
 
@@ -215,6 +268,7 @@ FEATURE_SETS = {
     _dat_spectral("dat_lms", cepstra=None),
     _dat_pitch("dat_logmfb_pitch", path="torchaudio"),
     _dat_pitch("dat_logmfb_pitch_kaldi", path="viterbi"),
+    _dat_best(),
     _opensmile("is13_functionals", "IS13", "Functionals", 6373, 960),
     _opensmile("is13_lld", "IS13", "LowLevelDescriptors", 65, 960),
     _opensmile("is10_functionals", "IS10", "Functionals", 1582, 1120),

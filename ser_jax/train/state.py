@@ -10,7 +10,8 @@ from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks.task import Phase, Task
 
-INIT, STEP = 0, 1  # what a key derived from the root key is for
+# What a key derived from the root key is for.
+INIT, STEP, AUGMENT = 0, 1, 2
 
 
 @flax.struct.dataclass
@@ -49,6 +50,11 @@ class TrainState:
 def key_for(seed: UInt32[Array, ""], purpose: int) -> Array:
   """The root key of a purpose."""
   return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def augmentation_key(state: TrainState) -> Array:
+  """The key of what is done to the next batch."""
+  return jax.random.fold_in(key_for(state.seed, AUGMENT), state.step)
 
 
 def split(params: dict, scope: tuple[str, ...] | None) -> tuple[dict, dict]:

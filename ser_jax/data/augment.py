@@ -1,0 +1,157 @@
+"""Augmentation of training batches, inside the compiled step.
+
+Every example is drawn for by itself, by its place in the whole batch: one
+device and many augment the same, and a resumed run draws what it would have.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from ser_jax.batch import Batch
+from ser_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """What is done to inputs with a time axis; zeros do nothing.
+
+  Attributes:
+    time_masks: stretches of frames set to zero, the mean of standardised
+      features (SpecAugment, Park et al. 2019).
+    time_width: the longest of them, as a share of the utterance.
+    frequency_masks: bands of features set to zero.
+    frequency_width: the widest of them, as a share of the features.
+    speed: the largest change of speed, as a share: 0.1 plays between 0.9 and
+      1.1 times as fast, by linear interpolation between frames.
+    noise: the deviation of Gaussian noise.
+    gain: the deviation of a constant added to all values of an utterance: the
+      loudness, for logarithmic spectra.
+  """
+
+  time_masks: int = 0
+  time_width: float = 0.0
+  frequency_masks: int = 0
+  frequency_width: float = 0.0
+  speed: float = 0.0
+  noise: float = 0.0
+  gain: float = 0.0
+
+  def __post_init__(self):
+    """Checks the numbers.
+
+    Raises:
+      UserError: one is out of range.
+    """
+    for name, value in dataclasses.asdict(self).items():
+      most = {"time_width": 1.0, "frequency_width": 1.0, "speed": 0.5}.get(name)
+      if value < 0 or (most is not None and value > most):
+        raise UserError(
+          f"config.augment.{name}={value} is out of range: it must be at least "
+          f"0{'' if most is None else f' and at most {most}'}."
+        )
+
+  @property
+  def active(self) -> bool:
+    """Whether anything is done at all."""
+    masks = (self.time_masks and self.time_width) or (
+      self.frequency_masks and self.frequency_width
+    )
+    return bool(masks or self.speed or self.noise or self.gain)
+
+
+def augment(
+  batch: Batch,
+  how: Augmentation,
+  key: Key[Array, ""],
+  axis_name: str | None = None,
+) -> Batch:
+  """Augments every input that has a time axis.
+
+  Args:
+    batch: ready for a model, or this device's part of it.
+    how: what to do.
+    key: of the step.
+    axis_name: the mapped axis that the batch is split over, if any.
+
+  Returns:
+    The batch, zero beyond each (new) length.
+  """
+  if not how.active:
+    return batch
+  place = jnp.arange(len(batch.weight))
+  if axis_name is not None:
+    place += jax.lax.axis_index(axis_name) * len(batch.weight)
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
+  inputs, lengths = dict(batch.inputs), dict(batch.lengths)
+  for name, x in batch.inputs.items():
+    if x.ndim == 3:
+      inputs[name], lengths[name] = jax.vmap(
+        lambda x, length, key: _augment_one(x, length, key, how)
+      )(x, lengths[name], keys)
+  return batch.replace(inputs=inputs, lengths=lengths)
+
+
+def _augment_one(
+  x: Float[Array, "time dim"],
+  length: Int[Array, ""],
+  key: Key[Array, ""],
+  how: Augmentation,
+) -> tuple[Float[Array, "time dim"], Int[Array, ""]]:
+  """One utterance, in the order speed, gain, noise, masks."""
+  pace, gain, noise, time, frequency = jax.random.split(key, 5)
+  if how.speed:
+    x, length = _change_speed(x, length, pace, how.speed)
+  if how.gain:
+    x += how.gain * jax.random.normal(gain, (), x.dtype)
+  if how.noise:
+    x += how.noise * jax.random.normal(noise, x.shape, x.dtype)
+  valid = jnp.arange(x.shape[0]) < length
+  valid &= ~_masks(
+    time, x.shape[0], length, how.time_masks, how.time_width * length
+  )
+  bands = ~_masks(
+    frequency,
+    x.shape[1],
+    x.shape[1],
+    how.frequency_masks,
+    how.frequency_width * x.shape[1],
+  )
+  return jnp.where(valid[:, None] & bands[None], x, 0.0), length
+
+
+def _change_speed(
+  x: Float[Array, "time dim"],
+  length: Int[Array, ""],
+  key: Key[Array, ""],
+  most: float,
+) -> tuple[Float[Array, "time dim"], Int[Array, ""]]:
+  """Interpolates in time; what then exceeds the static length is cut."""
+  factor = jax.random.uniform(key, (), minval=1.0 - most, maxval=1.0 + most)
+  position = jnp.arange(x.shape[0]) * factor
+  last = jnp.maximum(length - 1, 0)
+  below = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, last)
+  above = jnp.minimum(below + 1, last)
+  share = (position - below)[:, None]
+  new = jnp.floor(length / factor).astype(length.dtype)
+  new = jnp.clip(new, jnp.minimum(length, 1), x.shape[0])
+  share = jnp.clip(share, 0.0, 1.0).astype(x.dtype)
+  return x[below] * (1.0 - share) + x[above] * share, new
+
+
+def _masks(
+  key: Key[Array, ""],
+  size: int,
+  length: Int[Array, ""] | int,
+  count: int,
+  widest: Float[Array, ""] | float,
+) -> Array:
+  """True where one of some stretches lies; widths and starts are uniform."""
+  width, start = jax.random.uniform(key, (2, max(count, 1)))
+  width = width * widest * (count > 0)
+  start = start * jnp.maximum(length - width, 0.0)
+  position = jnp.arange(size)[:, None]
+  inside = (position >= start[None]) & (position < (start + width)[None])
+  return jnp.any(inside, axis=1)
