@@ -40,13 +40,13 @@ def look(experiment: runs.Experiment, engine: engines.Engine) -> None:
   for group in experiment.groups:
     if seed not in {run.seed for run in group}:
       continue
-    best, _ = runs.restore_group(experiment, group)
+    weights = runs.restore_best(experiment, group)
+    best = experiment.layout.place_runs(weights)
     parts = [
       np.concatenate([getattr(run, side) for side in SIDES]) for run in group
     ]
     statistics = runs.group_statistics(experiment, group)
     found = engines.outputs(engine, best, statistics, parts)
-    weights = experiment.layout.fetch_runs(best)
     for number, run in enumerate(group):
       if run.seed == seed:
         shown = {name: arrays[number] for name, arrays in found.items()}

@@ -4,7 +4,8 @@ A row is a dict: `name` (its folder), `label`, `config`, `paper` (mean and
 deviation in per cent; None where there is none), `against` (the row that it is
 tested against), `curve` and `x` (its place in the figure; None for a level
 line), and `baseline` where no network is trained: `majority`, or a feature set
-of functionals for a linear SVM on the config's labels and folds.
+of functionals for a linear SVM on the config's labels and folds. A baseline's
+`panel` is the curve that its line is drawn beside; None for all.
 """
 
 from configs import dat
@@ -25,7 +26,7 @@ def baselines(config, names=SVMS, prefix: str = "") -> list[dict]:
     The rows.
   """
   common = {"config": config, "paper": None, "against": None}
-  common |= {"curve": None, "x": None}
+  common |= {"curve": None, "x": None, "panel": prefix or None}
   space = f"{prefix}, " if prefix else ""
   dash = f"{prefix}-" if prefix else ""
   return [

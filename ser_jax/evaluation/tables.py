@@ -50,6 +50,7 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
   found = []
   for row in rows:
     entry = {k: row[k] for k in ("name", "label", "paper", "curve", "x")}
+    entry["panel"] = row.get("panel")
     report = reports.get(row["name"])
     if report is not None:
       entry |= {
@@ -229,16 +230,21 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     for axes, curve in zip(panels[0], curves, strict=True):
       mine = [row for row in rows if row["curve"] == curve]
       _curve(axes, mine, places, metric)
-      _yardsticks(axes, found["rows"], metric)
+      _yardsticks(axes, found["rows"], metric, curve)
       axes.set_xticks(range(len(places)), places)
+      if max(map(len, places)) > 6:
+        axes.tick_params("x", labelrotation=30)
       axes.set_xlabel(x_label)
       axes.set_title(curve, fontsize=9)
     panels[0][0].set_ylabel(f"{NAMES[metric]} on test speakers (%)")
-    labelled = max(panels[0], key=lambda axes: len(axes.lines))
+    named = {}
+    for axes in panels[0]:
+      handles, labels = axes.get_legend_handles_labels()
+      named |= dict(zip(labels, handles, strict=True))
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     figure.legend(
-      *labelled.get_legend_handles_labels(), frameon=False, fontsize=8,
+      named.values(), named.keys(), frameon=False, fontsize=8,
       loc="center left", bbox_to_anchor=(1.0, 0.5),
     )  # fmt: skip
     temporary = path.with_name(f".{path.name}.partial")
@@ -247,11 +253,15 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     plt.close(figure)
 
 
-def _yardsticks(axes, rows: list[dict], metric: str) -> None:
-  """A level line for each baseline, told apart by its dashes."""
+def _yardsticks(axes, rows: list[dict], metric: str, curve: str) -> None:
+  """A level line for each baseline of the panel, told apart by its dashes."""
   from ser_jax.evaluation import figures
 
-  lines = [row for row in rows if not row["curve"] and "summary" in row]
+  lines = [
+    row
+    for row in rows
+    if not row["curve"] and "summary" in row and row["panel"] in (None, curve)
+  ]
   styles = itertools.cycle(("-", "--", "-.", ":"))
   for row, style in zip(lines, styles, strict=False):
     value = 100 * row["summary"][metric]["mean"]
