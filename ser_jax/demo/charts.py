@@ -110,7 +110,7 @@ def probabilities(
     ),
     tooltip=["emotion", alt.Tooltip("probability", format=".1%")],
   )
-  return base.mark_bar(color=BLUE).properties(height=30 + 26 * len(classes))
+  return base.mark_bar(color=BLUE).properties(height=90 + 26 * len(classes))
 
 
 def windows(
