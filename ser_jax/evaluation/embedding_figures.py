@@ -134,32 +134,38 @@ def _attention(
   test: np.ndarray,
   name: str,
 ):
-  """Weights of every test utterance, and their mean, over the frames."""
+  """Weights of every test utterance, and their mean, over the frames.
+
+  They are multiplied by the utterance's frames: uniform attention is 1.
+  """
   figure, panels = plt.subplots(
     2, len(weights), figsize=(1 + 4.6 * len(weights), 5.4), squeeze=False,
-    sharex=True, height_ratios=(3, 1.3),
+    sharex=True, height_ratios=(3, 1.3), layout="constrained",
   )  # fmt: skip
   for column, (key, x) in enumerate(weights.items()):
-    x = x[test]
-    # Utterances by where their attention lies, so that habits show as bands.
-    centre = (x * np.arange(x.shape[1])).sum(axis=1) / x.sum(axis=1)
+    x = x[test & (x > 0).any(axis=1)]
+    frames = (x > 0).sum(axis=1)
+    x = np.where(x > 0, x * frames[:, None], np.nan)[np.argsort(frames)]
     above, below = panels[:, column]
-    image = above.imshow(x[np.argsort(centre)] * x.shape[1], aspect="auto",
-                         cmap="Blues", interpolation="nearest",
-                         vmax=np.quantile(x, 0.995) * x.shape[1])  # fmt: skip
+    far = float(np.nanquantile(np.abs(x - 1.0), 0.98))
+    image = above.imshow(x, aspect="auto", cmap="RdBu_r", vmin=1.0 - far,
+                         vmax=1.0 + far, interpolation="nearest")  # fmt: skip
     figure.colorbar(image, ax=above, label="weight × frames")
     above.set_ylabel("test utterance")
     above.set_title(key)
-    below.plot(x.mean(axis=0) * x.shape[1], color=BLUE, label="mean")
-    low, high = np.quantile(x, [0.1, 0.9], axis=0) * x.shape[1]
-    below.fill_between(range(x.shape[1]), low, high, color=BLUE, alpha=0.15,
+    # Where few utterances are left, their mean is that of one or two.
+    many = (~np.isnan(x)).sum(axis=0) >= min(5, len(x))
+    x = x[:, many]
+    below.plot(np.flatnonzero(many), np.nanmean(x, axis=0), color=BLUE,
+               label="mean")  # fmt: skip
+    low, high = np.nanquantile(x, [0.1, 0.9], axis=0)
+    below.fill_between(np.flatnonzero(many), low, high, color=BLUE, alpha=0.15,
                        linewidth=0, label="10–90 %")  # fmt: skip
     below.axhline(1.0, color=GREY, linestyle="--", linewidth=1,
                   label="uniform")  # fmt: skip
     below.set_xlabel("frame")
     below.legend(frameon=False, fontsize=7)
   figure.suptitle(f"Attention, {name}", fontsize=10)
-  figure.tight_layout()
   return figure
 
 
