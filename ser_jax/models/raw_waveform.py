@@ -160,6 +160,6 @@ class RawWaveform(nn.Module):
     x, states = features, []
     lengths = jnp.full(len(x), x.shape[1], jnp.int32)
     for layer, state in zip(self.lstm, carry, strict=True):
-      x, state = layer.resume(x, lengths, state)
+      x, state = layer(x, lengths, state)
       states.append(state)
     return self.head(x), tuple(states)

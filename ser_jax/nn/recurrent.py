@@ -22,6 +22,7 @@ from ser_jax.nn.recurrent_batch_norm import (
 )
 
 Frames = Float[Array, "batch time dim"]
+Hidden = Float[Array, "batch time hidden"]
 Carry = tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]
 
 
@@ -59,21 +60,20 @@ class LSTM(nn.Module):
   hoist: bool = True
   biases: int = 1
 
-  def __call__(
-    self, x: Frames, lengths: Int[Array, "batch"]
-  ) -> Float[Array, "batch time hidden"]:
-    """Runs over each utterance from zero states."""
-    shape = (len(x), self.hidden)
-    # The cell is a sum over time, for which half precision is too coarse.
-    return self.resume(
-      x, lengths, (jnp.zeros(shape, x.dtype), jnp.zeros(shape))
-    )[0]
-
   @nn.compact
-  def resume(
-    self, x: Frames, lengths: Int[Array, "batch"], carry: Carry
-  ) -> tuple[Float[Array, "batch time hidden"], Carry]:
-    """Runs on from other states, which it returns as they are at the end."""
+  def __call__(
+    self, x: Frames, lengths: Int[Array, "batch"], carry: Carry | None = None
+  ) -> Hidden | tuple[Hidden, Carry]:
+    """Runs over each utterance.
+
+    Args:
+      x: frames.
+      lengths: valid frames.
+      carry: states to start from; None for zero.
+
+    Returns:
+      The hidden states; given a carry, also the states at the end.
+    """
     size, draw = self.hidden, uniform(self.hidden**-0.5)
     kernel = self.param("kernel", draw, (x.shape[-1], 4 * size))
     recurrent = self.param("recurrent", draw, (size, 4 * size))
@@ -97,8 +97,12 @@ class LSTM(nn.Module):
 
     valid = valid_frames(lengths, x.shape[1])
     inputs = project(x) if self.hoist else x
-    carry, ys = jax.lax.scan(step, carry, time_major(inputs, valid))
-    return zero_padding(jnp.swapaxes(ys, 0, 1), lengths), carry
+    # The cell is a sum over time, for which half precision is too coarse.
+    zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
+    start = zeros if carry is None else carry
+    end, ys = jax.lax.scan(step, start, time_major(inputs, valid))
+    hidden = zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
+    return hidden if carry is None else (hidden, end)
 
 
 class GRU(nn.Module):

@@ -9,7 +9,8 @@ import pytest
 from ser_jax.data import dataset as datasets
 from ser_jax.data.contours import read_contours
 from ser_jax.data.prepare import prepare
-from ser_jax.data.recordings import recording_moments, start_of
+from ser_jax.data.recordings import start_of
+from ser_jax.data.statistics import recording_moments
 from ser_jax.errors import UserError
 from tests import fakes
 
