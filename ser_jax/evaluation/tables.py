@@ -159,6 +159,8 @@ def _spread(part: dict[str, float]) -> str:
 def _cells_of_seeds(row: dict, metric: str) -> list[str]:
   if "summary" not in row or not len(values := _by_seed(row, metric)):
     return ["", ""]
+  if len(values) == 1:
+    return [percent(values[0]), ""]
   pooled = statistics.mean_and_std(values)
   return [_spread(pooled), f"{row['p_t']:.3f}" if "p_t" in row else ""]
 

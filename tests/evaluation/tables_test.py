@@ -108,6 +108,9 @@ def test_columns_that_a_table_asks_for():
   a = next(line for line in lines if line.startswith("| row a"))
   assert "| 60.0 ± 7.9 |" in a and a.endswith("|  | 70.0 ± 6.7 |")
   assert "one-tailed t-test (Welch)" in text
+  single = tables.compare(ROWS[:1], {"a": report(A[:5])}, "wa")
+  text = tables.render(single, "Table 1", "emodb", "emodb", extra[:1])
+  assert "| 54.4 |  |" in text  # a single seed has no deviation
 
 
 def test_a_figure_is_drawn_of_what_there_is(tmp_path):
