@@ -19,9 +19,10 @@ NOTES = """\
 Of each optimizer the learning rate whose best validation epoch is the highest,
 on average over runs (fold and seed); the other rates are below. Target: {share}
 of the highest mean over runs of any epoch, {target} %; reached in the first
-epoch whose mean is there. Seconds are those of the program, which trains all rates and
-folds at once: all optimizers on one machine, one after the other. Test: mean
-and deviation over runs of the best validation epoch's weights, and of the last.
+epoch whose mean is there. Seconds are those of the program, which trains all
+rates and folds at once: all optimizers on one machine, one after the other, and
+worth as much as the machine was quiet. Test: mean and deviation over
+runs of the best validation epoch's weights, and of the last.
 """
 
 
