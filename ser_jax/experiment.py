@@ -251,8 +251,7 @@ def assemble(
     max(len(run.train) for run in listed), config.batch_size
   )
   of_folds = {
-    fold.name: fold_statistics(dataset, fold)
-    for fold in dataset.protocol.folds
+    fold.name: fold_statistics(dataset, fold) for fold in dataset.protocol.folds
   }
   return runs.Experiment(
     config=config,

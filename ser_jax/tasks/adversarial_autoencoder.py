@@ -117,7 +117,7 @@ def adversarial_autoencoder(
 
   Returns:
     A task whose batches have the target `labelled` beside `emotion`: 1 where
-    the label may be seen. Its `scores` are y, and it shows `hidden`, `y` and `z`.
+    the label may be seen. Its `scores` are y; it shows `hidden`, `y` and `z`.
   """
   plain = classify.classify(
     model, optimizers["classification"], shows=("hidden", "y", "z")
