@@ -11,6 +11,8 @@ from ser_jax.data.recordings import MARK, recording_of, start_of
 from ser_jax.errors import UserError
 
 LOG = logging.getLogger(__name__)
+# Constant features named in the log.
+LISTED = 10
 NORMALIZE = ("train", "speaker", "recording", "utterance")
 
 
@@ -207,10 +209,13 @@ def fold_statistics(shards, plans: dict[str, InputPlan], fold) -> Statistics:
     constant = np.flatnonzero(deviation == 1.0)
     if len(constant):
       LOG.info(
-        "%s: features %s of %s are constant in training, and teach nothing",
+        "%s: of %s, %d features are constant in training and teach nothing, "
+        "counted from 0: %s%s",
         fold.name,
-        ", ".join(map(str, constant)),
         name,
+        len(constant),
+        ", ".join(map(str, constant[:LISTED])),
+        ", ..." if len(constant) > LISTED else "",
       )
   found |= _speaker_moments(shards, _wanted(plans, "speaker"), speakers, fold)
   return Statistics(

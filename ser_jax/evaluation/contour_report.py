@@ -147,7 +147,8 @@ def _warnings(found: dict) -> list[str]:
 
 def decimals(value: float) -> str:
   """0.7345 -> .734, as papers print CCC."""
-  return f"{value:.3f}".replace("0.", ".", 1)
+  # Adding zero turns -0.000 into 0.000.
+  return f"{round(value, 3) + 0.0:.3f}".replace("0.", ".", 1)
 
 
 def _measured(summary: dict) -> str:

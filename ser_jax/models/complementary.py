@@ -71,7 +71,7 @@ class RawNetwork(nn.Module):
       x = LSTM(self.hidden, hoist=self.hoist, name=f"lstm_{number}")(x, lengths)
       weights = Attention(name=f"attention_{number}")(x, lengths)
       outputs[f"attention_{number}"] = weights
-      x = x * weights[:, :, None]
+      x = x * weights[:, :, None].astype(x.dtype)
       if number == 0:
         x = x * lengths[:, None, None].astype(x.dtype)
     outputs["embedding"] = nn.Dense(self.embedding, name="embedding")(
