@@ -27,15 +27,6 @@ from ser_jax.train import loop
 
 WAVEFORM = "waveform"
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file, with its words, as it was trained."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where it was trained.")
-_RECORDING = flags.DEFINE_string(
-  "recording", None, "A recording of the test part. Default: the longest."
-)
-flags.mark_flags_as_required(["config", "workdir"])
-
 
 def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
   """Correlates all cells with prosody, and draws the best.
@@ -204,10 +195,24 @@ RECOLA: .81, .73 and .72.
 def run(argv) -> int:
   """Looks, and tells."""
   command_line.refuse_arguments(argv)
-  folder = pathlib.Path(_WORKDIR.value)
-  print(render(look(_CONFIG.value, folder, _RECORDING.value)))
+  given = flags.FLAGS
+  folder = pathlib.Path(given.workdir)
+  print(render(look(given.config, folder, given.recording)))
   return 0
 
 
+def define_flags() -> None:
+  """Here, since other programs of ours have flags of the same names."""
+  config_flags.DEFINE_config_file(
+    "config", None, "Config file, with its words, as it was trained."
+  )
+  flags.DEFINE_string("workdir", None, "Where it was trained.")
+  flags.DEFINE_string(
+    "recording", None, "A recording of the test part. Default: the longest."
+  )
+  flags.mark_flags_as_required(["config", "workdir"])
+
+
 if __name__ == "__main__":
+  define_flags()
   command_line.start(run)

@@ -31,26 +31,6 @@ from ser_jax.evaluation import (
 
 FUNCTIONALS, WINDOWS = "functionals", "windows"
 
-_TABLE = flags.DEFINE_string("table", None, "File in configs/tables.")
-_CORPUS = flags.DEFINE_string("corpus", None, "Corpus to train on.")
-_RAW = flags.DEFINE_string(
-  "raw", "", "Its raw folder, to build missing shards."
-)
-_SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds 0, 1, ... of every row.")
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Where to write. Default: runs/TABLE-CORPUS."
-)
-_ROWS = flags.DEFINE_list(
-  "rows", [], "Only rows whose name has one of these in it."
-)
-_BASELINES = flags.DEFINE_bool(
-  "baselines", True, "Whether to measure the table's baselines too."
-)
-_SET = flags.DEFINE_multi_string(
-  "set", [], "Overrides in every row: --set=epochs=40 --set=parallel.runs=vmap."
-)
-flags.mark_flags_as_required(["table", "corpus"])
-
 
 def load_table(path: str, corpus: str) -> dict:
   """Reads a table file.
@@ -203,20 +183,21 @@ def run(argv: list[str]) -> int:
   command_line.refuse_arguments(argv)
   from ser_jax.train.loop import Stopped
 
-  corpus = _CORPUS.value
-  table = load_table(_TABLE.value, corpus)
-  name = f"{pathlib.Path(_TABLE.value).stem}-{corpus}"
-  folder = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+  given = flags.FLAGS
+  corpus = given.corpus
+  table = load_table(given.table, corpus)
+  name = f"{pathlib.Path(given.table).stem}-{corpus}"
+  folder = pathlib.Path(given.workdir or f"runs/{name}")
   trained = prepare(
     [row for row in table["rows"] if "baseline" not in row],
-    *(_ROWS.value, _SEEDS.value, _RAW.value, _SET.value),
+    *(given.rows, given.seeds, given.raw, given.set),
   )
   measured = [row for row in table["rows"] if "baseline" in row]
   for row in measured:
     row["config"] = row["config"].copy_and_resolve_references()
-    row["config"].data.raw = _RAW.value or row["config"].data.raw
-    override(row["config"], _SET.value)
-  wanted = [*(measured if _BASELINES.value else ()), *trained]
+    row["config"].data.raw = given.raw or row["config"].data.raw
+    override(row["config"], given.set)
+  wanted = [*(measured if given.baselines else ()), *trained]
   seen = command_line.stop_on_signals()
   try:
     # The cheap rows first: what they lack is known before hours are spent.
@@ -235,5 +216,27 @@ def run(argv: list[str]) -> int:
   return 0
 
 
+def define_flags() -> None:
+  """Here, since other programs of ours have flags of the same names."""
+  flags.DEFINE_string("table", None, "File in configs/tables.")
+  flags.DEFINE_string("corpus", None, "Corpus to train on.")
+  flags.DEFINE_string("raw", "", "Its raw folder, to build missing shards.")
+  flags.DEFINE_integer("seeds", 1, "Seeds 0, 1, ... of every row.")
+  flags.DEFINE_string(
+    "workdir", None, "Where to write. Default: runs/TABLE-CORPUS."
+  )
+  flags.DEFINE_list("rows", [], "Only rows whose name has one of these in it.")
+  flags.DEFINE_bool(
+    "baselines", True, "Whether to measure the table's baselines too."
+  )
+  flags.DEFINE_multi_string(
+    "set",
+    [],
+    "Overrides in every row: --set=epochs=40 --set=parallel.runs=vmap.",
+  )
+  flags.mark_flags_as_required(["table", "corpus"])
+
+
 if __name__ == "__main__":
+  define_flags()
   command_line.start(run)

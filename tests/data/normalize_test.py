@@ -149,7 +149,7 @@ def test_statistics_of_samples_are_of_floats(recorded):
 @pytest.mark.parametrize(
   ("section", "message"),
   [
-    (inputs("corpus"), "choose from train, speaker, utterance"),
+    (inputs("corpus"), "choose from train, speaker, recording"),
     (inputs("speaker", standardize=False), "needs standardize=True"),
     (inputs("speaker", resample=True), "resample=False"),
   ],

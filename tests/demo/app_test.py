@@ -31,6 +31,8 @@ def folder(trained, tmp_path_factory):
 @pytest.fixture
 def app(folder, raw, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["app", str(folder), f"--raw={raw}"])
+  # The test's page replaces it, and processes started later would load that.
+  monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
   def page(name):
     app = AppTest.from_file(APP, default_timeout=120).run()

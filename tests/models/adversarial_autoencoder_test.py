@@ -64,7 +64,7 @@ def test_the_baseline_is_the_classifier_alone():
   model = AdversarialAutoencoder(classes=3, autoencoder=False)
   variables, outputs = shapes(model, (2, 88))
   assert set(variables["params"]) == {"encoder", "y"}
-  assert set(outputs) == {"logits", "y"}
+  assert set(outputs) == {"hidden", "logits", "y"}
 
 
 def test_counts_of_the_frame_model():
