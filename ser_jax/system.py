@@ -70,11 +70,11 @@ def make_stages(
     axis_name=layout.axis_name,
   )
 
-  def optimizer(epochs: int, factor: float = 1.0, settings=config.optimizer):
+  def optimizer(epochs: int, factor: float = 1.0):
     if steps is None:
       return optax.with_extra_args_support(optax.identity())
     return make_optimizer(
-      settings, epochs=epochs, steps_per_epoch=steps, factor=factor
+      config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
     )
 
   stages = TASKS[config.task.name](model, config, optimizer, layout.axis_name)

@@ -70,3 +70,26 @@ def test_a_legacy_loss_needs_an_adversary():
 def test_all_classes_of_the_corpus_are_asked_for(corpus):
   classes = dat.get_config(f"depth1,{corpus}").data.classes
   assert len(classes) == {"emodb": 7, "ravdess": 8}[corpus]
+
+
+@pytest.mark.parametrize("words", ["best", "best,by_speaker"])
+def test_functionals_take_real_steps(
+  synthetic_shards, tmp_path, words, opensmile_installed
+):
+  config = dat.get_config(words)
+  config.data.shards = str(synthetic_shards("dat_best"))
+  config.protocol.folds = (0,)
+  config.model.hidden = 8
+  config.batch_size = 8
+  config.epochs = 1
+  config.parallel.data = 1
+  train(config, tmp_path)
+  found = json.loads((tmp_path / "report.json").read_text())
+  assert found["transductive"] == ("by_speaker" in words)
+
+
+def test_words_of_the_thesis_do_not_go_with_best():
+  with pytest.raises(ValueError, match="mfcc does not go with it"):
+    dat.get_config("best,mfcc")
+  with pytest.raises(ValueError, match="by_speaker goes with best"):
+    dat.get_config("depth1,by_speaker")

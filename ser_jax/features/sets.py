@@ -194,41 +194,11 @@ def _opensmile(
   )
 
 
-def _log_mel(n_fft: int, bands: int) -> FeatureSet:
-  """One log-mel spectrogram of the whole recording, neither cut nor padded."""
-  rate, floor = 16000, 1e-10
-
-  def compute(samples: Samples) -> Features:
-    found = spectral.log_mel(
-      samples, rate, n_fft=n_fft, n_mels=bands, floor=floor
-    )
-    return {"log_mel": found}
-
-  return FeatureSet(
-    name="log_mel",
-    rate=rate,
-    least=n_fft,
-    inputs={"log_mel": InputSpec(bands, 2 * rate / n_fft)},
-    recipe={
-      "rate": rate,
-      "n_fft": n_fft,
-      "hop": "n_fft / 2",
-      "bands": bands,
-      "window": "hann",
-      "mel": "slaney, 0 Hz to half the rate",
-      "scale": "10 log10 of power",
-      "floor": floor,
-    },
-    compute=compute,
-  )
-
-
 def _dat_best() -> FeatureSet:
-  """Frames and functionals of trimmed audio, side by side."""
+  """Two sets of functionals, of trimmed audio."""
   top_db = 30.0
   parts = _union(
     "dat_best",
-    _log_mel(512, 64),
     _opensmile("is13", "IS13", "Functionals", 6373, 960, key="is13"),
     _opensmile("is10", "IS10", "Functionals", 1582, 1120, key="is10"),
   )

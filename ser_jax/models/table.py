@@ -3,7 +3,7 @@
 from ser_jax.models.adversarial_autoencoder import AdversarialAutoencoder
 from ser_jax.models.complementary import Complementary
 from ser_jax.models.ds_lstm import DSLSTMModel
-from ser_jax.models.late_fusion import LateFusion
+from ser_jax.models.functionals import Functionals
 from ser_jax.models.lstm_regressor import LSTMRegressor
 from ser_jax.models.raw_waveform import RawWaveform
 from ser_jax.models.speaker_invariant import SpeakerInvariant
@@ -12,7 +12,7 @@ MODELS = {
   "adversarial_autoencoder": AdversarialAutoencoder,
   "complementary": Complementary,
   "ds_lstm": DSLSTMModel,
-  "late_fusion": LateFusion,
+  "functionals": Functionals,
   "lstm_regressor": LSTMRegressor,
   "raw_waveform": RawWaveform,
   "speaker_invariant": SpeakerInvariant,

@@ -5,7 +5,6 @@ from ser_jax.tasks import (
   classify,
   complementary,
   domain_adversarial,
-  late_fusion,
   regress,
 )
 
@@ -14,6 +13,5 @@ TASKS = {
   "classify": classify.stages,
   "complementary": complementary.stages,
   "domain_adversarial": domain_adversarial.stages,
-  "late_fusion": late_fusion.stages,
   "regress": regress.stages,
 }
