@@ -169,9 +169,8 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
       reports[row["name"]] = json.loads(path.read_text())
   kind = contour_tables if table["metric"] == "ccc" else tables
   found = kind.compare(table["rows"], reports, table["metric"])
-  text = kind.render(
-    found, table["title"], corpus, table["paper_corpus"], table.get("extra", ())
-  )
+  found["extra"] = table.get("extra", ())
+  text = kind.render(found, table["title"], corpus, table["paper_corpus"])
   workdir.write_atomic(folder / "table.json", json.dumps(found, indent=1))
   workdir.write_atomic(folder / "table.md", text)
   kind.draw(found, folder / "table.png", table["title"], table["x"])

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from ser_jax.evaluation import contours, statistics
-from ser_jax.evaluation.markdown import table
+from ser_jax.evaluation.markdown import protocol_warnings, table
 
 
 def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
@@ -125,17 +125,7 @@ def _summary(
 
 def _warnings(found: dict) -> list[str]:
   """What a reader must know before quoting a number."""
-  warnings = []
-  if not found["speaker_independent"]:
-    warnings.append(
-      "SPEAKER-DEPENDENT: the same speakers are in training and test."
-    )
-  if found["transductive"]:
-    warnings.append("TRANSDUCTIVE: test speakers' statistics were used.")
-  if len(found["runs"]) < found["expected_runs"]:
-    warnings.append(
-      f"INCOMPLETE: {len(found['runs'])} of {found['expected_runs']} runs."
-    )
+  warnings = protocol_warnings(found)
   for run in found["runs"]:
     if run["constant"]:
       warnings.append(

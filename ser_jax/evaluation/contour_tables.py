@@ -85,7 +85,6 @@ def render(
   title: str,
   corpus: str,
   paper_corpus: str,
-  extra: tuple[str, ...] = (),
 ) -> str:
   """The table as Markdown.
 
@@ -94,12 +93,10 @@ def render(
     title: of the table.
     corpus: what ours is measured on.
     paper_corpus: what the paper's is.
-    extra: columns that other kinds of tables have; none here.
 
   Returns:
     The text.
   """
-  del extra
   paper = [f"paper on {paper_corpus}, {n}" for n in ("arousal", "valence")]
   header = ["", *paper]
   for name in found["targets"]:

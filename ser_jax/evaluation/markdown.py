@@ -17,6 +17,22 @@ def _interval(summary: dict) -> str:
   return f"{percent(low)}–{percent(high)}"
 
 
+def protocol_warnings(found: dict) -> list[str]:
+  """What of a report's protocol must be known before a number is quoted."""
+  warnings = []
+  if not found["speaker_independent"]:
+    warnings.append(
+      "SPEAKER-DEPENDENT: the same speakers are in training and test."
+    )
+  if found["transductive"]:
+    warnings.append("TRANSDUCTIVE: test speakers' statistics were used.")
+  if len(found["runs"]) < found["expected_runs"]:
+    warnings.append(
+      f"INCOMPLETE: {len(found['runs'])} of {found['expected_runs']} runs."
+    )
+  return warnings
+
+
 def table(header: list[str], rows: list[list]) -> str:
   """A Markdown table, the first column left, the others right."""
   marks = [":--", *["--:"] * (len(header) - 1)]

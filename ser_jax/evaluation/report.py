@@ -188,17 +188,7 @@ def _run(fold, seed, counts, classes, history) -> dict:
 
 def _warnings(found: dict) -> list[str]:
   """What a reader must know before quoting a number."""
-  warnings = []
-  if not found["speaker_independent"]:
-    warnings.append(
-      "SPEAKER-DEPENDENT: the same speakers are in training and test."
-    )
-  if found["transductive"]:
-    warnings.append("TRANSDUCTIVE: test speakers' statistics were used.")
-  if len(found["runs"]) < found["expected_runs"]:
-    warnings.append(
-      f"INCOMPLETE: {len(found['runs'])} of {found['expected_runs']} runs."
-    )
+  warnings = markdown.protocol_warnings(found)
   for run in found["runs"]:
     if run["absent_classes"]:
       warnings.append(

@@ -120,16 +120,14 @@ def render(
   title: str,
   corpus: str,
   paper_corpus: str,
-  extra: tuple[str, ...] = (),
 ) -> str:
   """The table as Markdown.
 
   Args:
-    found: see `compare`.
+    found: see `compare`; `extra` names further columns, of `EXTRA`.
     title: of the table.
     corpus: what ours is measured on.
     paper_corpus: what the paper's is.
-    extra: columns that the table wants, of `EXTRA`.
 
   Returns:
     The text.
@@ -143,7 +141,7 @@ def render(
   ]
   lines = [_line(row, found["metric"]) for row in found["rows"]]
   notes = NOTES
-  for name in extra:
+  for name in found.get("extra", ()):
     titles, cells, note = EXTRA[name]
     header += titles
     notes += note

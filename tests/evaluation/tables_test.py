@@ -101,7 +101,7 @@ def test_initialisations_are_pooled_and_tested_one_tailed():
 def test_columns_that_a_table_asks_for():
   found = tables.compare(ROWS, REPORTS, "wa")
   extra = ("initialisations", "validation")
-  text = tables.render(found, "Table 1", "emodb", "emodb", extra)
+  text = tables.render(found | {"extra": extra}, "Table 1", "emodb", "emodb")
   lines = [line for line in text.splitlines() if line.startswith("|")]
   assert {line.count("|") for line in lines} == {14}
   assert lines[0].endswith("| initialisations % | p (t) | validation % |")
@@ -109,7 +109,9 @@ def test_columns_that_a_table_asks_for():
   assert "| 60.0 ± 7.9 |" in a and a.endswith("|  | 70.0 ± 6.7 |")
   assert "one-tailed t-test (Welch)" in text
   single = tables.compare(ROWS[:1], {"a": report(A[:5])}, "wa")
-  text = tables.render(single, "Table 1", "emodb", "emodb", extra[:1])
+  text = tables.render(
+    single | {"extra": extra[:1]}, "Table 1", "emodb", "emodb"
+  )
   assert "| 54.4 |  |" in text  # a single seed has no deviation
 
 
