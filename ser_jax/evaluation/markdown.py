@@ -52,28 +52,24 @@ def _published(paper: dict, name: str) -> str:
 def _headline(found: dict) -> str:
   """The table of what was measured, beside the paper's figures."""
   summary, paper = found["summary"], found["paper"]
+  measured = [(f"this run ({found['corpus']})", summary)]
+  if "averaged" in found:
+    measured.append(("same, its seeds averaged", found["averaged"]))
+  if "last_epoch" in found:
+    measured.append(
+      ("last epoch instead of best validation", found["last_epoch"])
+    )
   rows = [
     [
-      f"this run ({found['corpus']})",
-      _measured(summary["uar"]),
-      percent(summary["uar"]["pooled"]),
-      _interval(summary["uar"]),
-      _measured(summary["wa"]),
-      percent(summary["wa"]["pooled"]),
+      label,
+      _measured(part["uar"]),
+      percent(part["uar"]["pooled"]),
+      _interval(part["uar"]),
+      _measured(part["wa"]),
+      percent(part["wa"]["pooled"]),
     ]
+    for label, part in measured
   ]
-  if "last_epoch" in found:
-    last = found["last_epoch"]
-    rows.append(
-      [
-        "same, last epoch instead of best validation",
-        _measured(last["uar"]),
-        percent(last["uar"]["pooled"]),
-        _interval(last["uar"]),
-        _measured(last["wa"]),
-        percent(last["wa"]["pooled"]),
-      ]
-    )
   rows.append(
     [
       "majority class",

@@ -58,6 +58,9 @@ def rebuild(folder: pathlib.Path) -> dict:
   found = summary_of(predictions, info, history)
   if last.exists():
     found["last_epoch"] = summary_of(_read(last), info, history)["summary"]
+  if not in_time and len(np.unique(predictions["seed"])) > 1:
+    averaged = average_seeds(predictions)
+    found["averaged"] = summarize(averaged, info, history)["summary"]
   validation = folder / "predictions_validation.npz"
   if in_time and validation.exists():
     found["postprocessed"] = contour_chains.summarize(
@@ -87,6 +90,35 @@ def _draw(folder, found: dict, history: list[dict], predictions: dict):
     *figures.draw(folder, found, history),
     *embedding_figures.draw(folder, found["classes"], history),
   ]
+
+
+def average_seeds(predictions: dict) -> dict:
+  """The predictions of an ensemble of all seeds: the mean of their scores.
+
+  Args:
+    predictions: arrays of `predictions.npz`.
+
+  Returns:
+    The same for each fold and utterance once, with seed 0.
+  """
+  pairs = np.stack([predictions["fold"], predictions["utterance"]], axis=1)
+  _, first, inverse = np.unique(
+    pairs, axis=0, return_index=True, return_inverse=True
+  )
+  inverse = inverse.reshape(-1)
+  scores = np.zeros((len(first), predictions["scores"].shape[1]))
+  np.add.at(scores, inverse, predictions["scores"])
+  scores /= np.bincount(inverse)[:, None]
+  kept = {
+    name: predictions[name][first]
+    for name in ("utterance", "speaker", "fold", "target")
+  }
+  return {
+    **kept,
+    "seed": np.zeros(len(first), int),
+    "scores": scores,
+    "classes": predictions["classes"],
+  }
 
 
 def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:

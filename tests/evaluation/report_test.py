@@ -168,3 +168,26 @@ def test_no_device_is_needed():
     "sys.exit(str(bad) if bad else 0)"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_seeds_are_averaged_utterance_by_utterance():
+  predictions = {
+    "utterance": np.array(["a", "b", "b", "a", "b"]),
+    "speaker": np.array(["s", "t", "t", "s", "t"]),
+    "fold": np.array(["f", "f", "f", "f", "g"]),
+    "seed": np.array([0, 0, 1, 1, 0]),
+    "target": np.array([0, 1, 1, 0, 1]),
+    "scores": np.array([[1, 0], [0.2, 0.8], [0.6, 0.4], [0.4, 0.6], [1, 0]]),
+    "classes": np.array(["x", "y"]),
+  }
+  found = report.average_seeds(predictions)
+  assert found["fold"].tolist() == ["f", "f", "g"]
+  assert found["utterance"].tolist() == ["a", "b", "b"]
+  assert found["target"].tolist() == [0, 1, 1]
+  np.testing.assert_allclose(found["scores"], [[0.7, 0.3], [0.4, 0.6], [1, 0]])
+
+
+def test_an_ensemble_of_seeds_stands_beside_the_runs(folder):
+  found = report.write_report(folder, INFO)
+  assert set(found["averaged"]) == {"wa", "uar"}
+  assert "same, its seeds averaged" in (folder / "report.md").read_text()
