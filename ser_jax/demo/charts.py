@@ -88,7 +88,8 @@ def grid(table: pd.DataFrame, columns: int = 24) -> alt.LayerChart:
   text = base.mark_text(color="white", fontSize=13, fontWeight="bold").encode(
     text="sign:N"
   )
-  return (cells + text).properties(height=30 + 26 * (len(rows) // columns + 1))
+  # The page fits legend and margins into the height, too.
+  return (cells + text).properties(height=90 + 26 * -(-len(rows) // columns))
 
 
 def probabilities(
