@@ -72,11 +72,13 @@ step() {
     quoted "$@"
     return
   fi
-  local status=0 caught=0 child
-  "$@" >&2 &
-  child=$!
+  local status=0 caught=0 child=''
+  # Before the child starts: a signal in between would end the script alone.
   trap 'caught=143; kill -TERM "$child" 2>/dev/null || :' TERM HUP
   trap 'caught=130; kill -TERM "$child" 2>/dev/null || :' INT
+  "$@" >&2 &
+  child=$!
+  ((caught == 0)) || kill -TERM "$child" 2>/dev/null || :
   wait "$child" || status=$?
   while kill -0 "$child" 2>/dev/null; do
     wait "$child" || status=$?
