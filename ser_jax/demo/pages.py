@@ -60,7 +60,7 @@ def show_results(chosen: Chosen) -> None:
     {
       "UAR": f"{100 * metrics.uar(counts):.1f} %",
       "WA": f"{100 * metrics.wa(counts):.1f} %",
-      "Test utterances": str(len(found.table)),
+      "Test utterances": str(found.table["utterance"].nunique()),
       "Test speakers": str(found.table["speaker"].nunique()),
     }.items(),
     strict=True,

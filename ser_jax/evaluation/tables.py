@@ -111,8 +111,8 @@ def _one_tailed(report: dict, other: dict | None, metric: str) -> dict:
 
 
 def _by_seed(report: dict, metric: str) -> Float[np.ndarray, "seeds"]:
-  """Pooled figures; reports of older versions have none."""
-  return np.array(report["summary"][metric].get("by_seed", ()), np.float64)
+  """Pooled figures."""
+  return np.array(report["summary"][metric]["by_seed"], np.float64)
 
 
 def render(
@@ -155,8 +155,9 @@ def _spread(part: dict[str, float]) -> str:
 
 
 def _cells_of_seeds(row: dict, metric: str) -> list[str]:
-  if "summary" not in row or not len(values := _by_seed(row, metric)):
+  if "summary" not in row:
     return ["", ""]
+  values = _by_seed(row, metric)
   if len(values) == 1:
     return [percent(values[0]), ""]
   pooled = statistics.mean_and_std(values)
