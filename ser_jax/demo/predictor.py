@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from ser_jax import inference, runs
 from ser_jax.batch import Batch
 from ser_jax.data.contours import CONTOURS
-from ser_jax.data.dataset import fold_statistics, load_dataset, shard_folder
 from ser_jax.data.examples import Examples
 from ser_jax.data.prepare import prepare
 from ser_jax.data.statistics import InputPlan, Statistics
@@ -68,8 +67,6 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     raise UserError(
       f"{path} is damaged ({error}): copy it again from where it was trained."
     ) from error
-  # What there was before it could be chosen.
-  found.setdefault("precision", "tf32")
   return ConfigDict(_tuples(found))
 
 
@@ -79,27 +76,17 @@ def _tuples(value):
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def read_recipe(
-  workdir: pathlib.Path, config: ConfigDict
-) -> tuple[Recipe, FoldArrays]:
-  """What training wrote; for older workdirs, made of the shards and written.
+def read_recipe(workdir: pathlib.Path) -> tuple[Recipe, FoldArrays]:
+  """What training wrote.
 
   Raises:
-    UserError: there are neither, or features are made otherwise by now.
+    UserError: it did not, or features are made otherwise by now.
   """
   if not (workdir / inference.FILE).exists():
-    folder = shard_folder(config.data)
-    if not folder.exists():
-      raise UserError(
-        f"--workdir={workdir} has no {inference.FILE}, and there are no shards "
-        f"at {folder} to make it of: build them (python -m data_prep.build)."
-      )
-    dataset = load_dataset(config)
-    found = {
-      fold.name: fold_statistics(dataset, fold)
-      for fold in dataset.protocol.folds
-    }
-    inference.save(workdir, config, dataset, found)
+    raise UserError(
+      f"--workdir={workdir} has no {inference.FILE}, which --mode=train and "
+      "--mode=evaluate write: repeat the training's command with either."
+    )
   recipe, folds = inference.load(workdir)
   now = json.loads(json.dumps(FEATURE_SETS[recipe.features].recipe))
   if now != recipe.made:
@@ -175,7 +162,7 @@ def open_runs(
   """
   config = read_config(workdir)
   try:
-    recipe, folds = read_recipe(workdir, config)
+    recipe, folds = read_recipe(workdir)
     chosen = _choose(finished_runs(workdir, config, recipe), names, workdir)
     devices = devices or math.gcd(config.batch_size, len(jax.devices()))
     experiment = _assemble(config, workdir, recipe, folds, devices)

@@ -177,20 +177,12 @@ def test_shards_may_be_gone(moved, raw):
   assert found.scores.shape == (1, 4)
 
 
-def test_an_older_workdir_is_completed_from_the_shards(moved):
-  before = inference.load(moved)
-  (moved / inference.FILE).unlink()
-  predictor.load(moved)
-  after = inference.load(moved)
-  assert before[0] == after[0]
-  jax.tree.map(np.testing.assert_array_equal, before[1], after[1])
-
-
 @pytest.mark.parametrize(
   "spoil, message",
   [
     (lambda w: (w / "config.json").unlink(), "has no config.json"),
     (lambda w: (w / "config.json").write_text("{"), "config.json is damaged"),
+    (lambda w: (w / inference.FILE).unlink(), "has no inference.npz"),
     (lambda w: (w / inference.FILE).write_bytes(b"x"), "npz is damaged"),
     (lambda w: [p.unlink() for p in w.glob("runs/*/predictions.npz")],
      "has no finished run"),
