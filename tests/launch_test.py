@@ -332,11 +332,16 @@ def test_no_python_is_explained(checkout: Checkout):
 def stop(
   checkout: Checkout, number: signal.Signals, **environment: str
 ) -> tuple[int, float]:
-  """Starts, waits for the fake to wait, sends a signal; status, seconds."""
+  """Starts, waits for the fake to wait, sends a signal; status, seconds.
+
+  As from a terminal: what runs in the background, this test perhaps, ignores
+  SIGINT from birth, and a shell cannot trap what it was born to ignore.
+  """
   with subprocess.Popen(
     checkout.command(),
     env=checkout.environment | environment,
     stderr=subprocess.DEVNULL,
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   ) as process:
     waiting = pathlib.Path(f"{checkout.log}.waiting")
     deadline = time.monotonic() + 30
