@@ -150,7 +150,7 @@ def _model(config, preset: str) -> None:
       "bidirectional": True,
       "dropout": 0.5,
       # How convolutions and recurrences are computed; the result is the same.
-      "forms": ("direct", "fft"),
+      "forms": ("blocked", "fft"),
       "hoist": True,
     }
   )

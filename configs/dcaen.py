@@ -112,7 +112,7 @@ def _model(config, row: str) -> None:
       # Each frame is convolved on its own, or the utterance as a whole.
       "framed": True,
       # How convolutions and recurrences are computed; the result is the same.
-      "forms": ("direct", "fft"),
+      "forms": ("blocked", "fft"),
       "hoist": True,
     }
   )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ser_jax.nn.waveform import WaveformFrontEnd, conv1d
+from ser_jax.nn.waveform import WaveformFrontEnd, conv1d, max_pool
 
 
 def draw(seed, *shape):
@@ -14,7 +14,7 @@ def draw(seed, *shape):
   )
 
 
-@pytest.mark.parametrize("form", ["direct", "fft"])
+@pytest.mark.parametrize("form", ["direct", "blocked", "fft"])
 @pytest.mark.parametrize("taps", [1, 4, 5])
 def test_a_convolution_is_numpy_s_correlation(form, taps):
   x, kernel = draw(0, 1, 9, 1), draw(1, taps, 1, 1)
@@ -37,7 +37,7 @@ def test_a_convolution_is_numpy_s_correlation(form, taps):
     (2401, 300, 2, True),
   ],
 )
-def test_fft_equals_direct_and_so_do_gradients(length, taps, inputs, depthwise):
+def test_forms_and_their_gradients_are_equal(length, taps, inputs, depthwise):
   x = draw(0, 2, length, inputs)
   kernel = draw(1, taps, 1 if depthwise else inputs, 2 * inputs) / taps**0.5
   aim = draw(2, 2, length, 2 * inputs)
@@ -47,15 +47,68 @@ def test_fft_equals_direct_and_so_do_gradients(length, taps, inputs, depthwise):
     return jnp.sum(y * aim), y
 
   run = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
-  found = {form: run(x, kernel, form) for form in ("direct", "fft")}
-  for one, other in zip(*map(jax.tree.leaves, found.values()), strict=True):
-    scale = float(jnp.abs(one).max())
-    np.testing.assert_allclose(one, other, atol=2e-5 * scale)
+  direct = jax.tree.leaves(run(x, kernel, "direct"))
+  for form in ("fft",) if depthwise else ("fft", "blocked"):
+    found = jax.tree.leaves(run(x, kernel, form))
+    for one, other in zip(direct, found, strict=True):
+      scale = float(jnp.abs(one).max())
+      np.testing.assert_allclose(one, other, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize(
+  ("framed", "options"),
+  [
+    (False, {"rectify": (True, False)}),
+    (False, {"depthwise": True}),
+    (True, {"pool_time": 4}),
+  ],
+)
+def test_utterances_one_by_one_are_utterances_at_once(framed, options):
+  """Their gradients, too, though half of what they need is computed again."""
+  x, lengths = draw(0, 3, 5, 16), jnp.array([5, 2, 0])
+  x = x * (jnp.arange(5)[None] < lengths[:, None])[..., None]
+  aim = draw(1, 3, 5, (16 // options.get("pool_time", 2)) * 2)
+  plain, each = (
+    WaveformFrontEnd(
+      (4, 8), (5, 8), pool_channels=4, framed=framed, forms=forms, **options
+    )
+    for forms in (("direct", "direct"), ("blocked", "fft"))
+  )
+  params = jax.jit(plain.init)(jax.random.key(0), x, lengths)["params"]
+  params = jax.tree.map(lambda x: x + 0.1, params)  # biases, too
+
+  def loss(params, front_end):
+    y = front_end.apply({"params": params}, x, lengths)
+    return jnp.sum(y * aim), y
+
+  run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+  found = (
+    jax.tree.leaves(run(params, front_end)) for front_end in (plain, each)
+  )
+  for one, other in zip(*found, strict=True):
+    assert one.any()
+    np.testing.assert_allclose(one, other, atol=3e-5)
+
+
+def test_the_first_of_equal_maxima_takes_the_gradient():
+  x = jnp.array([[1.0, 3.0, 3.0], [-1.0, -2.0, -3.0], [0.0, 0.0, 0.0]])
+  for rectify, maxima in ((False, [3.0, -1.0, 0.0]), (True, [3.0, 0.0, 0.0])):
+    y, back = jax.vjp(lambda x: max_pool(x, 1, rectify), x)  # noqa: B023
+    np.testing.assert_array_equal(y, maxima)
+    (gradient,) = back(jnp.array([1.0, 2.0, 4.0]))
+    won = [[0, 1, 0], [2, 0, 0], [4, 0, 0]]
+    np.testing.assert_array_equal(
+      gradient, [won[0]] + [[0, 0, 0]] * 2 if rectify else won
+    )
 
 
 @pytest.mark.parametrize(
   ("framed", "forms"),
-  [(True, ("direct", "fft")), (False, ("direct", "direct"))],
+  [
+    (True, ("direct", "fft")),
+    (False, ("direct", "direct")),
+    (False, ("blocked", "fft")),
+  ],
 )
 def test_padding_changes_nothing(framed, forms):
   front_end = WaveformFrontEnd(
@@ -145,6 +198,7 @@ def test_rectification_and_pooling_by_hand():
   ("options", "message"),
   [
     ({"forms": ("direct", "winograd")}, "winograd"),
+    ({"forms": ("direct", "blocked"), "depthwise": True}, "no blocked form"),
     ({"filters": (40, 41)}, "multiple of pool_channels"),
     ({"filters": (12, 40), "depthwise": True}, "depthwise"),
   ],
