@@ -20,6 +20,7 @@ from ser_jax.nn.recurrent_batch_norm import (
   RecurrentBatchNorm,
   normalize_step,
 )
+from ser_jax.nn.scan import scan
 
 Frames = Float[Array, "batch time dim"]
 Hidden = Float[Array, "batch time hidden"]
@@ -82,13 +83,12 @@ class LSTM(nn.Module):
       for n in range(self.biases)
     )
 
-    def project(inputs):
-      return inputs @ kernel + bias.reshape((1,) * (inputs.ndim - 1) + (-1,))
-
-    def step(carry, xs):
+    def step(product, _, carry, xs):
       h, c = carry
       inputs, valid = xs
-      z = (inputs if self.hoist else project(inputs)) + h @ recurrent
+      if not self.hoist:
+        inputs = product("kernel", inputs)
+      z = inputs + product("recurrent", h)
       i, f, g, o = jnp.split(z, 4, axis=-1)
       c_new = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
       h_new = nn.sigmoid(o) * jnp.tanh(c_new)
@@ -96,11 +96,15 @@ class LSTM(nn.Module):
       return (h, c), h
 
     valid = valid_frames(lengths, x.shape[1])
-    inputs = project(x) if self.hoist else x
+    weights = {"recurrent": (recurrent, None)}
+    if self.hoist:
+      x = x @ kernel + bias[None, None]
+    else:
+      weights["kernel"] = (kernel, bias)
     # The cell is a sum over time, for which half precision is too coarse.
     zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
     start = zeros if carry is None else carry
-    end, ys = jax.lax.scan(step, start, time_major(inputs, valid))
+    end, ys = scan(step, weights, None, start, time_major(x, valid))
     hidden = zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
     return hidden if carry is None else (hidden, end)
 
@@ -130,23 +134,25 @@ class GRU(nn.Module):
     bias = self.param("bias", draw, (3 * size,))
     recurrent_bias = self.param("recurrent_bias", draw, (3 * size,))
 
-    def project(inputs):
-      return inputs @ kernel + bias.reshape((1,) * (inputs.ndim - 1) + (-1,))
-
-    def step(h, xs):
+    def step(product, _, h, xs):
       inputs, valid = xs
-      z = inputs if self.hoist else project(inputs)
-      r, u, n = jnp.split(z, 3, axis=-1)
-      hr, hu, hn = jnp.split(h @ recurrent + recurrent_bias[None], 3, axis=-1)
+      if not self.hoist:
+        inputs = product("kernel", inputs)
+      r, u, n = jnp.split(inputs, 3, axis=-1)
+      hr, hu, hn = jnp.split(product("recurrent", h), 3, axis=-1)
       reset, update = nn.sigmoid(r + hr), nn.sigmoid(u + hu)
       candidate = jnp.tanh(n + reset * hn)
       h = keep(valid, (1.0 - update) * candidate + update * h, h)
       return h, h
 
     valid = valid_frames(lengths, x.shape[1])
-    inputs = project(x) if self.hoist else x
+    weights = {"recurrent": (recurrent, recurrent_bias)}
+    if self.hoist:
+      x = x @ kernel + bias[None, None]
+    else:
+      weights["kernel"] = (kernel, bias)
     zero = jnp.zeros((len(x), size), x.dtype)
-    _, ys = jax.lax.scan(step, zero, time_major(inputs, valid))
+    _, ys = scan(step, weights, None, zero, time_major(x, valid))
     return zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
 
 
@@ -227,7 +233,8 @@ class DSLSTM(nn.Module):
         time
       )
 
-    def normalize(gates, valid, running):
+    def normalize(affine, gates, valid, running):
+      scale, shift = affine
       return normalize_step(
         gates,
         valid,
@@ -238,18 +245,18 @@ class DSLSTM(nn.Module):
         axis_name=self.axis_name,
       )
 
-    def step(carry, xs):
+    def step(product, affine, carry, xs):
       h, c = carry
       in_x, in_y, valid, running = xs
       if not self.hoist:
-        in_x, in_y = in_x @ kernel_x, in_y @ kernel_y
-      z = h @ recurrent + bias[None]
+        in_x, in_y = product("kernel_x", in_x), product("kernel_y", in_y)
+      z = product("recurrent", h)
       gates = z[:, : 4 * size] + in_x[:, : 4 * size] + in_y[:, : 4 * size]
       if self.rbn == "pre":
-        gates, running = normalize(gates, valid, running)
+        gates, running = normalize(affine, gates, valid, running)
       gates = nn.sigmoid(gates)
       if self.rbn == "post":
-        gates, running = normalize(gates, valid, running)
+        gates, running = normalize(affine, gates, valid, running)
       f, i_t, i_f, o = jnp.split(gates, 4, axis=-1)
       candidate_t = jnp.tanh(z[:, 4 * size : 5 * size] + in_x[:, 4 * size :])
       candidate_f = jnp.tanh(z[:, 5 * size :] + in_y[:, 4 * size :])
@@ -259,13 +266,15 @@ class DSLSTM(nn.Module):
       return (h, c), (h, running)
 
     valid = valid_frames(lengths, time)
+    weights = {"recurrent": (recurrent, bias)}
     if self.hoist:
       x, y = x @ kernel_x, y @ kernel_y
+    else:
+      weights |= {"kernel_x": (kernel_x, None), "kernel_y": (kernel_y, None)}
     # The cell is a sum over time, for which half precision is too coarse.
     zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
-    _, (ys, slots) = jax.lax.scan(
-      step, zeros, (*time_major(x, y, valid), running)
-    )
+    xs = (*time_major(x, y, valid), running)
+    _, (ys, slots) = scan(step, weights, (scale, shift), zeros, xs)
     if train and store is not None:
       store(slots)
     out = self._normalize_output(jnp.swapaxes(ys, 0, 1), valid, train)

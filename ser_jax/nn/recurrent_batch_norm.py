@@ -6,9 +6,9 @@ scan takes the slots as inputs and returns the new ones as outputs.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float
 from ser_jax.nn.normalization import EPSILON, masked_moments, running_update
 
 
-@flax.struct.dataclass
-class StepStatistics:
+class StepStatistics(NamedTuple):
   """Running mean and variance, `[time, dim]` or `[dim]` within a step."""
 
   mean: Float[Array, "*time dim"]

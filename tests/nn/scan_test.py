@@ -1,0 +1,89 @@
+"""Weights' gradients outside of the loop against jax.lax.scan's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ser_jax.nn.scan import scan
+
+STEPS, BATCH, DIM, HIDDEN = 7, 3, 4, 5
+
+
+def draw(seed, *shape):
+  return jnp.asarray(
+    np.random.default_rng(seed).normal(size=shape), jnp.float32
+  )
+
+
+WEIGHTS = {
+  "recurrent": (draw(0, HIDDEN, HIDDEN), None),
+  "kernel": (draw(1, DIM, HIDDEN), draw(2, HIDDEN)),
+}
+CONSTANTS, CARRY = draw(3, HIDDEN), draw(4, BATCH, HIDDEN)
+# Whole numbers have no gradient, and are in the way of none.
+XS = draw(5, STEPS, BATCH, DIM), jnp.arange(STEPS)
+
+
+def step(product, scale, h, x):
+  x, number = x
+  h = jnp.tanh(product("recurrent", h) + scale[None] * product("kernel", x))
+  return h, h * number
+
+
+def plain(step, weights, constants, carry, xs):
+  def product(name, left):
+    matrix, bias = weights[name]
+    return left @ matrix + (0.0 if bias is None else bias[None])
+
+  return jax.lax.scan(lambda h, x: step(product, constants, h, x), carry, xs)
+
+
+def loss(run, weights, constants, carry, x):
+  end, ys = run(step, weights, constants, carry, (x, XS[1]))
+  return jnp.sum(end * draw(6, BATCH, HIDDEN)) + jnp.sum(jnp.sin(ys)), ys
+
+
+def test_gradients_are_those_of_a_plain_scan():
+  grad = jax.jit(
+    jax.grad(loss, argnums=(1, 2, 3, 4), has_aux=True), static_argnums=0
+  )
+  found, wanted = (
+    grad(run, WEIGHTS, CONSTANTS, CARRY, XS[0]) for run in (scan, plain)
+  )
+  assert jax.tree.structure(found) == jax.tree.structure(wanted)
+  for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    assert other.any()
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_stacked_runs_are_single_runs():
+  grad = jax.grad(
+    lambda weights, x: loss(scan, weights, CONSTANTS, CARRY, x)[0]
+  )
+  weights = jax.tree.map(lambda x: jnp.stack([x, -x]), WEIGHTS)
+  both = jax.jit(jax.vmap(grad, in_axes=(0, None)))(weights, XS[0])
+  for number in range(2):
+    one = jax.jit(grad)(jax.tree.map(lambda x: x[number], weights), XS[0])  # noqa: B023
+    for found, wanted in zip(*map(jax.tree.leaves, (both, one)), strict=True):
+      np.testing.assert_allclose(found[number], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_the_loop_backwards_holds_no_gradient_of_a_weight():
+  """Whoever closes over a weight, or saves it, finds it in there again."""
+
+  def carried(run):
+    jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=1, has_aux=True), 0)(
+      run, WEIGHTS, CONSTANTS, CARRY, XS[0]
+    )
+    shapes = set()
+    for equation in jaxpr.eqns:
+      if equation.primitive.name == "scan":
+        skip, count = (
+          equation.params["num_consts"],
+          equation.params["num_carry"],
+        )
+        shapes |= {v.aval.shape for v in equation.invars[skip : skip + count]}
+    return shapes
+
+  assert (HIDDEN, HIDDEN) in carried(plain)
+  assert not {(HIDDEN, HIDDEN), (DIM, HIDDEN)} & carried(scan)
