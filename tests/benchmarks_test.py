@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import scaling, table
+from benchmarks import growth, scaling, table
 from ser_jax.analysis.roofline import Peaks
 
 PEAKS = Peaks("supposed", {"f32": 1.0}, 1.0, link=1e6)
@@ -37,3 +37,9 @@ def test_a_side_that_was_not_measured_is_blank():
   rows = table.rows({"systems": {"aae": {"train": entry, "predict": entry}}})
   assert rows[0] == ["`aae` train", "12.35", "", "20", "", "1.62", "3.2", "100"]
   assert rows[1][0] == "`aae` predict"
+
+
+def test_a_slope_is_an_exponent():
+  points = [{"size": n, "step_ms": 3 * n**2} for n in (2, 10, 40)]
+  assert growth.slope(points, "step_ms") == 2
+  assert growth.frames_of("dat", 2) == "features=562"
