@@ -31,6 +31,7 @@ from ser_jax.train.state import (
   TrainState,
   Weights,
   augmentation_key,
+  init_opt_state,
   init_state,
 )
 from ser_jax.train.step import predict_step, train_step
@@ -111,11 +112,38 @@ def _make_engine(
 
 
 def initial_state(
-  experiment: Experiment, task: Task, group: Group
+  experiment: Experiment,
+  task: Task,
+  group: Group,
+  taken: Weights | None = None,
 ) -> TrainState:
-  """Fresh states of a group, on the host, with the run axis first."""
+  """First states of a group, on the host, with the run axis first.
+
+  Args:
+    experiment: what is run.
+    task: of the stage.
+    group: runs of one program.
+    taken: groups of the stage before, in place of freshly drawn ones.
+
+  Returns:
+    The states; optimizers have not moved.
+  """
   fresh, seeds, batch = _fresh(experiment, task, group)
-  state = jax.device_get(jax.jit(fresh)(seeds, batch))
+
+  def start(seeds, batch, taken):
+    state = fresh(seeds, batch)
+    if taken is None:
+      return state
+    params = state.params | taken.params
+    restart = functools.partial(init_opt_state, phases=task.phases)
+    return state.replace(
+      params=params,
+      batch_stats=state.batch_stats | taken.batch_stats,
+      # Some optimizers begin with a copy of what they move.
+      opt_state=jax.vmap(restart)(params),
+    )
+
+  state = jax.device_get(jax.jit(start)(seeds, batch, taken))
   settings = experiment.config.optimizer
   if not settings.learning_rates:
     return state
@@ -133,16 +161,13 @@ def _fresh(experiment: Experiment, task: Task, group: Group):
   return jax.vmap(init, in_axes=(0, None)), seeds, batch
 
 
-def _take_over(state: TrainState, weights: PyTree, names: tuple[str, ...]):
-  """Parameter groups and their statistics from the stage before."""
-  taken = {
-    part: {
-      **getattr(state, part),
-      **{n: v for n, v in getattr(weights, part).items() if n in names},
-    }
-    for part in ("params", "batch_stats")
-  }
-  return state.replace(**taken)
+def _taken(weights: Weights, names: tuple[str, ...]) -> Weights:
+  """Parameter groups and their statistics, for the stage after."""
+  params, stats = (
+    {name: tree for name, tree in part.items() if name in names}
+    for part in (weights.params, weights.batch_stats)
+  )
+  return Weights(params, stats)
 
 
 def group_statistics(experiment: Experiment, group: Group) -> PyTree:
@@ -166,9 +191,10 @@ def train_group(
   stats = group_statistics(experiment, group)
   best = None
   for stage, engine in zip(experiment.stages, engines, strict=True):
-    state = initial_state(experiment, stage.task, group)
+    taken = None
     if stage.takes:
-      state = _take_over(state, layout.fetch_runs(best), stage.takes)
+      taken = _taken(layout.fetch_runs(best), stage.takes)
+    state = initial_state(experiment, stage.task, group, taken)
     settings = loop.Settings(
       stage=stage.name,
       epochs=stage.epochs,

@@ -164,6 +164,23 @@ def test_stage_2_resumes_with_stage_1_s_result(
   assert "features_head" not in joint
 
 
+def test_an_average_begins_with_what_the_stage_before_left(
+  synthetic_shards, tmp_path
+):
+  config = small(synthetic_shards, "e_uf")
+  config.optimizer.name = "schedule_free_adamw"
+  opened = experiment.make_experiment(config, tmp_path)
+  group, task = opened.groups[0], opened.stages[-1].task
+  drawn = runs.initial_state(opened, task, group).weights
+  left = jax.tree.map(np.ones_like, drawn.params["features"])
+  taken = drawn.replace(params={"features": left}, batch_stats={})
+  start = runs.initial_state(opened, task, group, taken).weights.params
+  for leaf in jax.tree.leaves(start.pop("features")):
+    np.testing.assert_allclose(leaf, 1.0, rtol=1e-6)
+  for name, tree in start.items():
+    jax.tree.map(np.testing.assert_array_equal, tree, drawn.params[name])
+
+
 def test_another_normalisation_is_another_experiment(
   synthetic_shards, tmp_path
 ):

@@ -23,6 +23,7 @@ OPTIMIZERS = {
   "nadamw": ("nadamw", 1e-3, "weight_decay=0.01"),
   "radam": ("radam", 1e-3, ""),
   "adabelief": ("adabelief", 1e-3, ""),
+  "schedule_free": ("schedule_free_adamw", 3e-3, "weight_decay=0.01"),
   "lamb": ("lamb", 3e-3, ""),
   "lion": ("lion", 3e-4, ""),
   "adafactor": ("adafactor", 3e-3, ""),

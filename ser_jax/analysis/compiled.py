@@ -128,7 +128,7 @@ def _stage(
   programs = {}
   for name, program, first in (
     ("train", engine.train, state),
-    ("predict", engine.predict, state.weights),
+    ("predict", engine.predict, jax.eval_shape(lambda x: x.weights, state)),
   ):
     programs[name] = _program(
       program, (first, *arguments), peaks, experiment, f"{stage.name}-{name}"

@@ -25,8 +25,6 @@ _NEED_MORE = {
   "lbfgs": "a line search over one fixed objective",
   "sophia": "Hessian estimates from labels sampled from the model",
   "reduce_on_plateau": "a validation loss",
-  "schedule_free_adamw": "its averaged weights for evaluation",
-  "schedule_free_sgd": "its averaged weights for evaluation",
   "schedule_free": "a base optimizer",
 }
 
@@ -239,3 +237,51 @@ def current_rate(state: PyTree) -> Float[Array, "*runs"]:
   if "relative" in found:
     return found["learning_rate"] * found["relative"]
   return found["learning_rate"]
+
+
+def evaluated(params: dict, opt_state: dict[str, PyTree]) -> dict:
+  """The parameters to predict with: those trained, or an average of them.
+
+  Schedule-free optimizers (Defazio et al. 2024) take gradients at y, between
+  the average x and the iterate z: y = b1 x + (1 - b1) z. Predictions are of x.
+
+  Args:
+    params: by top-level group; of one run, or of several, runs first.
+    opt_state: by phase.
+
+  Returns:
+    Parameters of the same shapes.
+
+  Raises:
+    UserError: two phases average the same group, each its own way.
+  """
+  found = {}
+  for phase, tree in opt_state.items():
+    leaves = jax.tree.leaves(tree, is_leaf=_is_schedule_free)
+    for state in filter(_is_schedule_free, leaves):
+      twice = found.keys() & state.z.keys()
+      if twice:
+        raise UserError(
+          f"config.optimizer.name: the phase {phase} and another both move "
+          f"{', '.join(sorted(twice))}, and a schedule-free optimizer averages "
+          "what one phase does: choose another optimizer for this system."
+        )
+      found |= {
+        group: jax.tree.map(
+          functools.partial(_average, state.b1), params[group], state.z[group]
+        )
+        for group in state.z
+      }
+  return params | found
+
+
+def _is_schedule_free(node) -> bool:
+  return isinstance(node, optax.contrib.ScheduleFreeState)
+
+
+def _average(
+  b1: Float[Array, "*runs"], y: Float[Array, "..."], z: Float[Array, "..."]
+) -> Float[Array, "..."]:
+  """The x of y = b1 x + (1 - b1) z."""
+  b1 = b1.reshape(b1.shape + (1,) * (y.ndim - b1.ndim))
+  return (y - (1 - b1) * z) / b1

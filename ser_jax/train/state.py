@@ -9,6 +9,7 @@ from jaxtyping import Array, Int, PyTree, UInt32
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks.task import Phase, Task
+from ser_jax.train.optimizers import evaluated
 
 # What a key derived from the root key is for.
 INIT, STEP, AUGMENT = 0, 1, 2
@@ -44,7 +45,7 @@ class TrainState:
   @property
   def weights(self) -> Weights:
     """The part that predictions need, and that a best epoch keeps."""
-    return Weights(self.params, self.batch_stats)
+    return Weights(evaluated(self.params, self.opt_state), self.batch_stats)
 
 
 def key_for(seed: UInt32[Array, ""], purpose: int) -> Array:

@@ -9,6 +9,7 @@ from ser_jax.errors import UserError
 from ser_jax.train.optimizers import (
   at_rates,
   current_rate,
+  evaluated,
   make_optimizer,
   parse_arguments,
 )
@@ -48,7 +49,7 @@ def rates(tx, steps):
 @pytest.mark.parametrize(
   "name",
   ["adam", "adamw", "sgd", "lion", "lamb", "nadamw", "adafactor", "muon"]
-  + ["prodigy", "adopt", "rmsprop", "radam"],
+  + ["prodigy", "adopt", "rmsprop", "radam", "schedule_free_adamw"],
 )
 def test_optimizers_of_optax_and_contrib_move_every_parameter(name):
   tx = make(name=name)
@@ -142,3 +143,54 @@ def test_arguments_are_literals():
     "b": (2, 3),
     "c": "x",
   }
+
+
+def test_schedule_free_predicts_with_the_average_of_its_iterates():
+  """By hand, SGD at a constant rate: x is the mean of all z."""
+  tx = make(name="schedule_free_sgd", learning_rate=0.1, kwargs="b1=0.9")
+  params, rows = {"head": PARAMS}, []
+  state = tx.init(params)
+  z = jax.tree.map(np.asarray, params)
+  for number in range(3):
+    grads = jax.tree.map(lambda x: x * 0 + number + 1.0, params)  # noqa: B023
+    updates, state = tx.update(grads, state, params, value=jnp.array(1.0))
+    params = optax.apply_updates(params, updates)
+    z = jax.tree.map(lambda z, g: z - 0.1 * np.asarray(g), z, grads)
+    rows.append(z)
+  wanted = jax.tree.map(lambda *zs: np.mean(zs, axis=0), *rows)
+  found = evaluated(params, {"classify": state})
+  for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_stacked_runs_average_each_its_own():
+  tx = make(name="schedule_free_adamw")
+
+  def train(scale):
+    params = {"head": jax.tree.map(lambda x: x * scale, PARAMS)}
+    state = tx.init(params)
+    updates, state = tx.update(params, state, params, value=jnp.array(1.0))
+    params = optax.apply_updates(params, updates)
+    return params, {"classify": state}
+
+  scales = jnp.array([1.0, -2.0])
+  together = evaluated(*jax.vmap(train)(scales))
+  for number, scale in enumerate(scales):
+    alone = evaluated(*train(scale))
+    for one, other in zip(
+      *map(jax.tree.leaves, (together, alone)), strict=True
+    ):
+      np.testing.assert_allclose(one[number], other, rtol=1e-6)
+
+
+def test_other_optimizers_predict_with_what_they_train():
+  params = {"head": PARAMS}
+  state = make(name="adam").init(params)
+  assert evaluated(params, {"classify": state})["head"] is PARAMS
+
+
+def test_two_averages_of_one_group_are_refused():
+  params = {"head": PARAMS}
+  state = make(name="schedule_free_adamw").init(params)
+  with pytest.raises(UserError, match="both move head"):
+    evaluated(params, {"classify": state, "reconstruct": state})
