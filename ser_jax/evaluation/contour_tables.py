@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from ser_jax.evaluation import statistics
+from ser_jax.evaluation import pairing
 from ser_jax.evaluation.contour_report import decimals
 from ser_jax.evaluation.markdown import table
 
@@ -40,43 +40,21 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
   """
   found, targets = [], rows[0]["config"].data.classes
   for row in rows:
-    entry = {k: row[k] for k in ("name", "label", "paper", "curve", "x")}
-    report = reports.get(row["name"])
+    report, other = (reports.get(row[key]) for key in ("name", "against"))
+    entry = pairing.measured(row, report)
     if report is not None:
-      entry |= {
-        "summary": report["postprocessed"]["summary"],
-        "folds": report["folds"],
-        "seeds": report["seeds"],
-        "seconds": sum(run["seconds"] for run in report["runs"]),
-        "command": report["command"],
-      }
-      entry |= _paired(report, reports.get(row["against"]), metric)
+      entry["summary"] = report["postprocessed"]["summary"]
+      if other is not None:
+        entry |= pairing.paired(_values(report, metric), _values(other, metric))
     found.append(entry)
-  tested = [entry for entry in found if "p" in entry]
-  corrected = statistics.holm(np.array([entry["p"] for entry in tested]))
-  for entry, p in zip(tested, corrected, strict=True):
-    entry["p_holm"] = float(p)
+  pairing.correct(found)
   return {"metric": metric, "targets": list(targets), "rows": found}
 
 
-def _paired(report: dict, other: dict | None, metric: str) -> dict:
-  """The difference over the runs that both have, if there are at least two."""
-  if other is None:
-    return {}
-  ours, theirs = (
-    {
-      (run["fold"], run["seed"]): run["test"]["after"][metric]
-      for run in r["postprocessed"]["runs"]
-    }
-    for r in (report, other)
-  )
-  shared = sorted(ours.keys() & theirs.keys())
-  if len(shared) < 2:
-    return {}
-  pairs = np.array([[ours[key], theirs[key]] for key in shared])
+def _values(report: dict, metric: str) -> pairing.Values:
   return {
-    "difference": float((pairs[:, 0] - pairs[:, 1]).mean()),
-    "p": statistics.paired_permutation(pairs[:, 0], pairs[:, 1]),
+    (run["fold"], run["seed"]): run["test"]["after"][metric]
+    for run in report["postprocessed"]["runs"]
   }
 
 

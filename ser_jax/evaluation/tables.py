@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Float
 
-from ser_jax.evaluation import statistics
+from ser_jax.evaluation import pairing, statistics
 from ser_jax.evaluation.markdown import percent, table
 
 NOTES = """\
@@ -49,47 +49,25 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
   """
   found = []
   for row in rows:
-    entry = {k: row[k] for k in ("name", "label", "paper", "curve", "x")}
-    entry["panel"] = row.get("panel")
-    report = reports.get(row["name"])
+    report, other = (reports.get(row[key]) for key in ("name", "against"))
+    entry = pairing.measured(row, report) | {"panel": row.get("panel")}
     if report is not None:
       entry |= {
         "summary": report["summary"],
         "last_epoch": report.get("last_epoch"),
         "runs": len(report["runs"]),
-        "folds": report["folds"],
-        "seeds": report["seeds"],
-        "seconds": sum(run["seconds"] for run in report["runs"]),
-        "command": report["command"],
       }
       entry |= _validation(report, metric)
-      entry |= _paired(report, reports.get(row["against"]), metric)
-      entry |= _one_tailed(report, reports.get(row["against"]), metric)
+      if other is not None:
+        entry |= pairing.paired(_values(report, metric), _values(other, metric))
+        entry |= _one_tailed(report, other, metric)
     found.append(entry)
-  tested = [entry for entry in found if "p" in entry]
-  corrected = statistics.holm(np.array([entry["p"] for entry in tested]))
-  for entry, p in zip(tested, corrected, strict=True):
-    entry["p_holm"] = float(p)
+  pairing.correct(found)
   return {"metric": metric, "rows": found}
 
 
-def _paired(report: dict, other: dict | None, metric: str) -> dict:
-  """The difference over the runs that both have, if there are at least two."""
-  if other is None:
-    return {}
-  ours, theirs = (
-    {(run["fold"], run["seed"]): run[metric] for run in r["runs"]}
-    for r in (report, other)
-  )
-  shared = sorted(ours.keys() & theirs.keys())
-  if len(shared) < 2:
-    return {}
-  pairs = np.array([[ours[key], theirs[key]] for key in shared])
-  return {
-    "pairs": len(shared),
-    "difference": float((pairs[:, 0] - pairs[:, 1]).mean()),
-    "p": statistics.paired_permutation(pairs[:, 0], pairs[:, 1]),
-  }
+def _values(report: dict, metric: str) -> pairing.Values:
+  return {(run["fold"], run["seed"]): run[metric] for run in report["runs"]}
 
 
 def _validation(report: dict, metric: str) -> dict:
@@ -100,10 +78,8 @@ def _validation(report: dict, metric: str) -> dict:
   return {"validation": statistics.mean_and_std(np.array(values))}
 
 
-def _one_tailed(report: dict, other: dict | None, metric: str) -> dict:
+def _one_tailed(report: dict, other: dict, metric: str) -> dict:
   """Over the seeds, whose folds are pooled, if either has at least two."""
-  if other is None:
-    return {}
   ours, theirs = (_by_seed(r, metric) for r in (report, other))
   if min(len(ours), len(theirs)) < 2:
     return {}
