@@ -163,8 +163,8 @@ def _by_spectrum(kernel: Complex[Array, "_ outputs frequency"]) -> Callable:
 
   def multiply(x: Complex[Array, "batch inputs frequency"]):
     x = jnp.moveaxis(x, -1, 0)
-    y = jnp.concatenate([x.real, x.imag], axis=-1) @ whole
-    real, imaginary = jnp.split(y, 2, axis=-1)
+    x = checkpoint_name(jnp.concatenate([x.real, x.imag], axis=-1), KEPT)
+    real, imaginary = jnp.split(x @ whole, 2, axis=-1)
     return jnp.moveaxis(jax.lax.complex(real, imaginary), 0, -1)
 
   return multiply
