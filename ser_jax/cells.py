@@ -18,8 +18,7 @@ from jaxtyping import Float
 from ml_collections import config_flags
 
 from ser_jax import command_line, experiment, runs, system, workdir
-from ser_jax.data.recordings import recording_of, start_of
-from ser_jax.data.statistics import as_float, moments_of
+from ser_jax.data.recordings import as_float, moments_of, recording_of, start_of
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
 from ser_jax.features import prosody

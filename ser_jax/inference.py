@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from ser_jax import workdir as workdirs
+from ser_jax.data.recordings import moments_of, window_moments
 from ser_jax.errors import UserError
 
 FILE = "inference.npz"
@@ -64,10 +65,18 @@ class Recipe:
   @property
   def by_speaker(self) -> tuple[str, ...]:
     """Inputs that are standardised by each speaker's own statistics."""
+    return self._by("speaker")
+
+  @property
+  def by_recording(self) -> tuple[str, ...]:
+    """Inputs that are standardised by the whole recording's values."""
+    return self._by("recording")
+
+  def _by(self, whose: str) -> tuple[str, ...]:
     return tuple(
       name
       for name, plan in self.plans.items()
-      if plan["standardize"] and plan["normalize"] == "speaker"
+      if plan["standardize"] and plan["normalize"] == whose
     )
 
 
@@ -120,13 +129,18 @@ def pack(
 
   Args:
     recipe: the shapes.
-    examples: at most `size`.
+    examples: at most `size`, with their recordings' moments.
     size: of the batch; what lacks has length 0.
 
   Returns:
-    Inputs `[size, time, dim]`, or `[size, dim]` for functionals, and lengths.
+    Inputs `[size, time, dim]`, or `[size, dim]` for functionals, and lengths;
+    of what is standardised by recording also mean and deviation `[size, 2]`.
   """
   inputs, lengths = {}, {}
+  for name in map(moments_of, recipe.by_recording):
+    inputs[name] = np.tile(np.float32([0.0, 1.0]), (size, 1))
+    for row, example in enumerate(examples):
+      inputs[name][row] = example[name]
   for name, spec in recipe.inputs.items():
     stored = recipe.plans[name]["stored"]
     sequence = spec["frame_rate"] is not None
@@ -148,6 +162,30 @@ def contour_frames(recipe: Recipe, example: Features) -> int:
   """Frames of a contour that an example is long enough for."""
   name = next(iter(recipe.inputs))
   return min(len(example[name]), recipe.plans[name]["stored"])
+
+
+def add_moments(
+  recipe: Recipe, examples: Sequence[Features], starts: Sequence[float]
+) -> list[Features]:
+  """Adds what the recipe standardises by recording, as training does.
+
+  Args:
+    recipe: which inputs.
+    examples: of the windows of one recording, in order.
+    starts: of the windows, in seconds.
+
+  Returns:
+    Features with mean and deviation of all values of the recording beside them.
+  """
+  changed = [dict(example) for example in examples]
+  for name in recipe.by_recording:
+    rate = recipe.inputs[name]["frame_rate"]
+    values = [
+      (round(s * rate), e[name]) for s, e in zip(starts, examples, strict=True)
+    ]
+    for example in changed:
+      example[moments_of(name)] = window_moments(values)
+  return changed
 
 
 def standardize_speaker(

@@ -13,6 +13,7 @@ from ser_jax.data.contours import CONTOURS, Contours, read_contours
 from ser_jax.data.examples import Examples, Row, Source
 from ser_jax.data.labels import describe, label_words, labelled
 from ser_jax.data.protocols import Protocol
+from ser_jax.data.recordings import moments_of
 from ser_jax.data.resident import Resident
 from ser_jax.errors import UserError
 
@@ -112,7 +113,7 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
   for name, plan in plans.items():
     if plan.normalize == "recording":
       whole = statistics.recording_moments(found, name)
-      targets |= {} if whole is None else {statistics.moments_of(name): whole}
+      targets |= {} if whole is None else {moments_of(name): whole}
   if "labelled_fraction" in config.data:
     targets["labelled"] = _labelled(labels, protocol, config.data)
   _, speakers = np.unique(found.table.speakers, return_inverse=True)

@@ -9,12 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ser_jax.batch import Batch
 from ser_jax.data.contours import CONTOURS
-from ser_jax.data.statistics import (
-  InputPlan,
-  Statistics,
-  as_float,
-  moments_of,
-)
+from ser_jax.data.recordings import as_float, moments_of
+from ser_jax.data.statistics import InputPlan, Statistics
 
 
 def resample_nearest(

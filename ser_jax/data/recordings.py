@@ -1,5 +1,11 @@
 """Long recordings: utterances called `RECORDING@SECONDS` are their windows."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
 MARK = "@"
 
 
@@ -20,3 +26,35 @@ def start_of(name: str, rate: float) -> int:
   """
   _, mark, seconds = name.partition(MARK)
   return round(float(seconds) * rate) if mark else 0
+
+
+def as_float(x: Shaped[Any, "*axes"]):
+  """16-bit samples in [-1, 1); other values as they are."""
+  return x.astype(np.float32) / 32768 if x.dtype == np.int16 else x
+
+
+def moments_of(name: str) -> str:
+  """What holds the moments of an input's recordings, beside the input."""
+  return f"{name}_moments"
+
+
+def window_moments(
+  windows: Iterable[tuple[int, Shaped[np.ndarray, "frames dim"]]],
+) -> Float[np.ndarray, "2"]:
+  """Mean and deviation of all values of a recording.
+
+  Args:
+    windows: the first frame and the values of each, in order; where they
+      overlap no frame is counted twice.
+
+  Returns:
+    Both; the deviation of a constant is 1.
+  """
+  sums, end = np.zeros(3), 0
+  for first, values in windows:
+    fresh = as_float(values[max(end - first, 0) :]).astype(np.float64)
+    end = max(end, first + len(values))
+    sums += fresh.size, fresh.sum(), np.square(fresh).sum()
+  mean = sums[1] / max(sums[0], 1.0)
+  deviation = np.sqrt(max(sums[2] / max(sums[0], 1.0) - mean**2, 0.0))
+  return np.array([mean, deviation if deviation > 1e-8 else 1.0], np.float32)

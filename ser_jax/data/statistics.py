@@ -5,9 +5,15 @@ import logging
 
 import flax.struct
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
-from ser_jax.data.recordings import MARK, recording_of, start_of
+from ser_jax.data.recordings import (
+  MARK,
+  as_float,
+  recording_of,
+  start_of,
+  window_moments,
+)
 from ser_jax.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -151,11 +157,6 @@ def _check_normalize(name: str, normalize: str, wanted) -> None:
     )
 
 
-def as_float(x: Shaped[Array | np.ndarray, "*axes"]):
-  """16-bit samples in [-1, 1); other values as they are."""
-  return x.astype(np.float32) / 32768 if x.dtype == np.int16 else x
-
-
 def _moments(
   shards, names: list[str], indices: Int[np.ndarray, "n"]
 ) -> dict[str, tuple[Float[np.ndarray, "dim"], Float[np.ndarray, "dim"]]]:
@@ -254,11 +255,6 @@ def _speaker_moments(
   return stacked
 
 
-def moments_of(name: str) -> str:
-  """The target that holds the moments of an input's recordings."""
-  return f"{name}_moments"
-
-
 def recording_moments(shards, name: str) -> Float[np.ndarray, "all 2"] | None:
   """Mean and deviation of all values of each utterance's recording.
 
@@ -276,20 +272,13 @@ def recording_moments(shards, name: str) -> Float[np.ndarray, "all 2"] | None:
   if not any(MARK in i for i in ids):
     return None
   rate = shards.metadata["inputs"][name]["frame_rate"]
-  order = sorted(range(len(ids)), key=lambda i: start_of(ids[i], rate))
-  sums, ends = {}, {}
-  for index in order:
-    recording, first = recording_of(ids[index]), start_of(ids[index], rate)
-    known = max(ends.get(recording, first) - first, 0)
-    values = as_float(shards.read(index)[name])
-    ends[recording] = first + len(values)
-    fresh = values[known:].astype(np.float64)
-    row = np.array([fresh.size, fresh.sum(), np.square(fresh).sum()])
-    sums[recording] = sums.get(recording, 0.0) + row
+  windows: dict[str, list[int]] = {}
+  for index in sorted(range(len(ids)), key=lambda i: start_of(ids[i], rate)):
+    windows.setdefault(recording_of(ids[index]), []).append(index)
   found = np.zeros((len(ids), 2), np.float32)
-  for index, i in enumerate(ids):
-    count, total, squares = sums[recording_of(i)]
-    mean = total / count
-    deviation = np.sqrt(max(squares / count - mean**2, 0.0))
-    found[index] = mean, deviation if deviation > 1e-8 else 1.0
+  for indices in windows.values():
+    found[indices] = window_moments(
+      (start_of(ids[index], rate), shards.read(index)[name])
+      for index in indices
+    )
   return found

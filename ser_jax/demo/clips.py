@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS
-from ser_jax.inference import Features, Recipe
+from ser_jax.inference import Features, Recipe, add_moments
 
 RATES = (1000, 384_000)  # Hz
 MOST_CHANNELS = 32
@@ -125,9 +125,22 @@ def read_clips(
       clips.append(Clip(start, end, features))
     except UserError as error:
       clips.append(Clip(start, end, None, str(error)))
-  if all(clip.features is None for clip in clips):
+  heard = [clip for clip in clips if clip.features is not None]
+  if not heard:
     raise UserError(f"{source}: {clips[0].note}")
-  return clips
+  known = iter(
+    add_moments(
+      recipe,
+      [clip.features for clip in heard],
+      [clip.start for clip in heard],
+    )
+  )
+  return [
+    clip
+    if clip.features is None
+    else dataclasses.replace(clip, features=next(known))
+    for clip in clips
+  ]
 
 
 def _require_finite(features: Features) -> None:

@@ -364,9 +364,10 @@ def make_batch(inputs: Inputs, lengths: Lengths) -> Batch:
   """A batch of which nobody knows the labels."""
   count = next(iter(lengths.values()))
   return Batch(
-    inputs=inputs,
+    inputs={name: inputs[name] for name in lengths},
     lengths=lengths,
-    targets={},
+    # Moments of recordings stand beside the inputs that they are of.
+    targets={k: v for k, v in inputs.items() if k not in lengths},
     weight=(count > 0).astype(np.float32),
     speaker=np.zeros(len(count), np.int32),
     index=np.zeros(len(count), np.int32),

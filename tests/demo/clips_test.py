@@ -10,7 +10,7 @@ import soundfile
 
 from ser_jax.demo import clips
 from ser_jax.errors import UserError
-from ser_jax.inference import Recipe
+from ser_jax.inference import Recipe, pack
 
 RATE = 16000
 RECIPE = Recipe(
@@ -148,3 +148,40 @@ def test_two_hundred_malformed_files_survive():
       read += 1
   assert refused + read == 200
   assert refused >= 100
+
+
+def test_windows_are_standardised_by_their_recording():
+  """Mean and deviation of all that is heard, whatever windows overlap."""
+  recipe = dataclasses.replace(
+    RECIPE,
+    features="waveform_6s",
+    longest=6.0,
+    contour_rate=25.0,
+    inputs={"waveform": {"dim": 640, "frame_rate": 25.0, "dtype": "int16"}},
+    plans={
+      "waveform": {
+        "standardize": True,
+        "normalize": "recording",
+        "stored": 150,
+      }
+    },
+  )
+  samples = np.random.default_rng(0).normal(0.01, 0.1, 9 * RATE)
+  samples[5 * RATE :] *= 0.1  # the end is quieter
+  file = io.BytesIO()
+  soundfile.write(file, samples, RATE, format="WAV")
+  file.seek(0)
+  windows = clips.make_windows(recipe)
+  found = clips.read_clips(file, recipe, windows, source="x")
+  assert len(found) == 2
+  for clip in found:
+    np.testing.assert_allclose(
+      clip.features["waveform_moments"],
+      [samples.mean(), samples.std()],
+      atol=1e-4,
+    )
+  inputs, lengths = pack(recipe, [clip.features for clip in found], 3)
+  assert list(lengths) == ["waveform"]
+  assert inputs["waveform_moments"].shape == (3, 2)
+  # What fills the batch is divided by 1.
+  np.testing.assert_array_equal(inputs["waveform_moments"][2], [0, 1])
