@@ -43,8 +43,9 @@ MAY_IMPORT = {
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},
   "ser_jax.evaluation": FLOOR | {"ser_jax.data"},
   "ser_jax.workdir": FLOOR,
-  # Read where features are made, hence without JAX.
-  "ser_jax.inference": FLOOR | {"ser_jax.workdir"},
+  # Read where features are made, hence without JAX (see below), which
+  # `data.recordings` does without, too.
+  "ser_jax.inference": FLOOR | {"ser_jax.data", "ser_jax.workdir"},
   "ser_jax.export": FLOOR | {"ser_jax.inference"},
   "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
   "ser_jax.inspection": FLOOR | PIPELINE | {"ser_jax.runs", "ser_jax.workdir"},
@@ -265,6 +266,10 @@ def test_training_imports_nothing_heavy():
 def test_features_import_nothing_heavy():
   modules = [name for name in FILES if name.startswith("ser_jax.features")]
   assert not imported_with(*modules) & HEAVY
+
+
+def test_files_to_predict_are_read_without_jax():
+  assert not imported_with("ser_jax.demo.clips", "ser_jax.inference") & JAX
 
 
 def test_files_are_short():
