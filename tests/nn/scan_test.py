@@ -71,19 +71,16 @@ def test_stacked_runs_are_single_runs():
 def test_the_loop_backwards_holds_no_gradient_of_a_weight():
   """Whoever closes over a weight, or saves it, finds it in there again."""
 
-  def carried(run):
+  def made(run):
     jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=1, has_aux=True), 0)(
       run, WEIGHTS, CONSTANTS, CARRY, XS[0]
     )
-    shapes = set()
-    for equation in jaxpr.eqns:
-      if equation.primitive.name == "scan":
-        skip, count = (
-          equation.params["num_consts"],
-          equation.params["num_carry"],
-        )
-        shapes |= {v.aval.shape for v in equation.invars[skip : skip + count]}
-    return shapes
+    return {
+      value.aval.shape
+      for equation in jaxpr.eqns
+      if equation.primitive.name == "scan"
+      for value in equation.outvars
+    }
 
-  assert (HIDDEN, HIDDEN) in carried(plain)
-  assert not {(HIDDEN, HIDDEN), (DIM, HIDDEN)} & carried(scan)
+  assert (HIDDEN, HIDDEN) in made(plain)
+  assert not {(HIDDEN, HIDDEN), (DIM, HIDDEN)} & made(scan)
