@@ -183,8 +183,9 @@ def add_moments(
     values = [
       (round(s * rate), e[name]) for s, e in zip(starts, examples, strict=True)
     ]
+    moments = window_moments(values)
     for example in changed:
-      example[moments_of(name)] = window_moments(values)
+      example[moments_of(name)] = moments
   return changed
 
 

@@ -11,7 +11,7 @@ from ser_jax.demo import charts, clips, inside, predictor
 from ser_jax.errors import UserError
 from ser_jax.evaluation import contours
 from ser_jax.features import audio
-from ser_jax.inference import Predictor, Recipe, contour_frames
+from ser_jax.inference import Predictor, Recipe, add_moments, contour_frames
 
 MOST_BYTES = 20_000_000
 MOST_SECONDS = 120
@@ -155,6 +155,7 @@ def show_layers(
   features = clips.FEATURE_SETS[recipe.features].extract(
     samples, rate, pad_to=recipe.pad_to
   )
+  (features,) = add_moments(recipe, [features], [0.0])
   with st.spinner("Computing"):
     found = look(0, features)
   if not found:

@@ -3,9 +3,11 @@
 import csv
 
 import numpy as np
+import pytest
+import soundfile
 
 from ser_jax import experiment, export
-from ser_jax.demo import clips, files, output, predictor
+from ser_jax.demo import clips, files, listening, output, predictor
 from tests import aae_test, adieu_test, dcaen_test
 
 
@@ -35,6 +37,17 @@ def test_contours(synthetic_shards, raw, tmp_path):
   rows = list(csv.DictReader(output.as_csv(model, found, {}).splitlines()))
   assert len(rows) == saved["frames"][:3].sum()
   assert rows[1]["time"] == "0.040" and set(rows[1]) > {"loudness", "f0"}
+
+  # Outside of an app its elements go nowhere; what they show is computed.
+  samples, rate = soundfile.read(raw / "audio" / f"{names[0]}.flac")
+  with pytest.MonkeyPatch.context() as patch:
+    drawn = []
+    patch.setattr(listening.charts, "activations", lambda x, _: drawn.append(x))
+    patch.setattr(listening.st, "pyplot", lambda _: None)
+    heard = samples.astype(np.float32)
+    run = model.runs[0]
+    listening.show_layers(tmp_path / "run", run, heard, rate, "light")
+  assert drawn and all(np.isfinite(x).all() and x.any() for x in drawn)
 
   opened = predictor.open_runs(tmp_path / "run", devices=1)
   path = tmp_path / "model.zip"
