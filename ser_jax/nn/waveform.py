@@ -21,6 +21,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import scipy.fft
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Complex, Float, Int
@@ -176,8 +177,8 @@ def max_pool(
 ) -> Float[Array, "*pooled"]:
   """Maxima along an axis, of the values and of 0 if they are rectified.
 
-  The backward pass needs one byte a maximum: which value won (the first, if
-  several did).
+  The backward pass needs one byte a maximum (two of more than 255 values):
+  which value won (the first, if several did).
   """
   return _max_pool_forward(x, axis, rectify)[0]
 
@@ -188,12 +189,13 @@ def _max_pool_forward(x, axis: int, rectify: bool):
     jax.lax.index_in_dim(x, number, axis, keepdims=False)
     for number in range(size)
   )
-  winner = jnp.zeros(best.shape, jnp.uint8)
+  kind = np.min_scalar_type(size)
+  winner = jnp.zeros(best.shape, kind)
   for number, value in enumerate(others, start=1):
-    winner = jnp.where(value > best, jnp.uint8(number), winner)
+    winner = jnp.where(value > best, kind.type(number), winner)
     best = jnp.maximum(best, value)
   if rectify:
-    winner = jnp.where(best > 0, winner, jnp.uint8(size))
+    winner = jnp.where(best > 0, winner, kind.type(size))
     best = jnp.maximum(best, 0)
   return best, (checkpoint_name(winner, KEPT), size)
 
@@ -201,7 +203,7 @@ def _max_pool_forward(x, axis: int, rectify: bool):
 def _max_pool_backward(axis: int, rectify: bool, saved, gradient):
   winner, size = saved
   shape = (*winner.shape[:axis], size, *winner.shape[axis:])
-  number = jax.lax.broadcasted_iota(jnp.uint8, shape, axis)
+  number = jax.lax.broadcasted_iota(winner.dtype, shape, axis)
   won = jnp.expand_dims(winner, axis) == number
   return (jnp.where(won, jnp.expand_dims(gradient, axis), 0),)
 

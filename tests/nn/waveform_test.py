@@ -151,6 +151,15 @@ def test_a_frame_on_its_own_sees_no_other():
   assert same == {True: True, False: False}
 
 
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("size", [255, 256, 300])
+def test_the_last_of_many_may_win(size, rectify):
+  x = jnp.arange(1.0, size + 1)[None]
+  gradient = jax.grad(lambda x: max_pool(x, 1, rectify).sum())(x)
+  np.testing.assert_array_equal(gradient, jnp.zeros((1, size)).at[0, -1].set(1))
+  assert not jax.grad(lambda x: max_pool(x, 1, True).sum())(-x).any()
+
+
 @pytest.mark.parametrize(
   ("options", "dim", "parameters"),
   [
