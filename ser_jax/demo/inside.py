@@ -55,8 +55,7 @@ def make_look(opened: Opened):
     return {
       _name(keys): _heard(np.asarray(leaf)[0])
       for keys, leaf in jax.tree_util.tree_flatten_with_path(found)[0]
-      # One that reads from the end is shown by the layer that turns it round.
-      if leaf.ndim in (2, 3) and not _name(keys).endswith("_backward")
+      if leaf.ndim in (2, 3)
     }
 
   return look

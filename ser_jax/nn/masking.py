@@ -1,4 +1,4 @@
-"""Valid frames: masks, and time reversal within each utterance."""
+"""Valid frames: masks, and zeros past each utterance."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -17,12 +17,3 @@ def zero_padding(
   """Sets every frame past its utterance to zero."""
   mask = valid_frames(lengths, x.shape[1])
   return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0.0)
-
-
-def reverse(
-  x: Float[Array, "batch time dim"], lengths: Int[Array, "batch"]
-) -> Float[Array, "batch time dim"]:
-  """Reverses each utterance in time; frames past it stay where they are."""
-  time = jnp.arange(x.shape[1])[None, :]
-  source = jnp.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
-  return jnp.take_along_axis(x, source[:, :, None], axis=1)

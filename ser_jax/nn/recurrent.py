@@ -4,7 +4,9 @@ Every layer takes `[batch, time, dim]` and lengths, and returns the hidden
 states, zero past each utterance; states freeze there, so padding changes
 nothing. All gates are one matrix product a step. The input's share of it is
 either hoisted out of the scan (one large product: faster on accelerators) or
-not (less memory traffic: faster for some shapes on CPU); both are equal.
+not (less memory traffic: faster for some shapes on CPU); both are equal. Both
+directions of a bidirectional layer take each step together: a loop costs an
+accelerator its iterations, not what is in them.
 """
 
 from collections.abc import Callable
@@ -12,18 +14,20 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ser_jax.nn.masking import reverse, valid_frames, zero_padding
+from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.nn.recurrent_batch_norm import (
   RecurrentBatchNorm,
   normalize_step,
 )
-from ser_jax.nn.scan import scan
+from ser_jax.nn.scan import Inputs, Weight, hoisted, scan
 
+Weights = dict[str, Weight]
 Frames = Float[Array, "batch time dim"]
 Hidden = Float[Array, "batch time hidden"]
+Valid = Bool[Array, "batch time"]
 Carry = tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]
 
 
@@ -43,9 +47,9 @@ def keep(
   return jnp.where(valid[:, None], new.astype(old.dtype), old)
 
 
-def time_major(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+def time_major(tree: PyTree) -> PyTree:
   """`[batch, time, ...]` to `[time, batch, ...]`, for scans."""
-  return tuple(jnp.swapaxes(x, 0, 1) for x in arrays)
+  return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
 
 class LSTM(nn.Module):
@@ -61,7 +65,6 @@ class LSTM(nn.Module):
   hoist: bool = True
   biases: int = 1
 
-  @nn.compact
   def __call__(
     self, x: Frames, lengths: Int[Array, "batch"], carry: Carry | None = None
   ) -> Hidden | tuple[Hidden, Carry]:
@@ -75,6 +78,14 @@ class LSTM(nn.Module):
     Returns:
       The hidden states; given a carry, also the states at the end.
     """
+    valid = valid_frames(lengths, x.shape[1])
+    hidden, end = self.run(*self.read(x), valid, carry)
+    hidden = zero_padding(hidden, lengths)
+    return hidden if carry is None else (hidden, end)
+
+  @nn.compact
+  def read(self, x: Frames) -> tuple[Weights, Inputs]:
+    """What the scan needs: weights, and frames, projected if hoisted."""
     size, draw = self.hidden, uniform(self.hidden**-0.5)
     kernel = self.param("kernel", draw, (x.shape[-1], 4 * size))
     recurrent = self.param("recurrent", draw, (size, 4 * size))
@@ -82,31 +93,34 @@ class LSTM(nn.Module):
       self.param(f"bias{n or ''}", draw, (4 * size,))
       for n in range(self.biases)
     )
+    weights = {"kernel": (kernel, bias), "recurrent": (recurrent, None)}
+    inputs = {"kernel": x}
+    return hoisted(weights, inputs) if self.hoist else (weights, inputs)
+
+  @nn.nowrap
+  def run(
+    self, weights: Weights, inputs: Inputs, valid: Valid, carry=None
+  ) -> tuple[Hidden, Carry]:
+    """The hidden states, held where frames are not valid, and the last."""
 
     def step(product, _, carry, xs):
       h, c = carry
       inputs, valid = xs
-      if not self.hoist:
-        inputs = product("kernel", inputs)
-      z = inputs + product("recurrent", h)
+      z = inputs["kernel"] + product("recurrent", h)
       i, f, g, o = jnp.split(z, 4, axis=-1)
       c_new = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
       h_new = nn.sigmoid(o) * jnp.tanh(c_new)
       h, c = keep(valid, h_new, h), keep(valid, c_new, c)
       return (h, c), h
 
-    valid = valid_frames(lengths, x.shape[1])
-    weights = {"recurrent": (recurrent, None)}
-    if self.hoist:
-      x = x @ kernel + bias[None, None]
-    else:
-      weights["kernel"] = (kernel, bias)
+    shape = len(valid), self.hidden
     # The cell is a sum over time, for which half precision is too coarse.
-    zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
-    start = zeros if carry is None else carry
-    end, ys = scan(step, weights, None, start, time_major(x, valid))
-    hidden = zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
-    return hidden if carry is None else (hidden, end)
+    start = carry or (
+      jnp.zeros(shape, inputs["kernel"].dtype),
+      jnp.zeros(shape),
+    )
+    end, ys = scan(step, weights, None, start, *time_major((inputs, valid)))
+    return jnp.swapaxes(ys, 0, 1), end
 
 
 class GRU(nn.Module):
@@ -123,57 +137,81 @@ class GRU(nn.Module):
   hidden: int
   hoist: bool = True
 
-  @nn.compact
-  def __call__(
-    self, x: Frames, lengths: Int[Array, "batch"]
-  ) -> Float[Array, "batch time hidden"]:
+  def __call__(self, x: Frames, lengths: Int[Array, "batch"]) -> Hidden:
     """Runs over each utterance from zero states."""
+    valid = valid_frames(lengths, x.shape[1])
+    hidden, _ = self.run(*self.read(x), valid)
+    return zero_padding(hidden, lengths)
+
+  @nn.compact
+  def read(self, x: Frames) -> tuple[Weights, Inputs]:
+    """What the scan needs: weights, and frames, projected if hoisted."""
     size, draw = self.hidden, uniform(self.hidden**-0.5)
-    kernel = self.param("kernel", draw, (x.shape[-1], 3 * size))
-    recurrent = self.param("recurrent", draw, (size, 3 * size))
-    bias = self.param("bias", draw, (3 * size,))
-    recurrent_bias = self.param("recurrent_bias", draw, (3 * size,))
+    weights = {
+      "kernel": (
+        self.param("kernel", draw, (x.shape[-1], 3 * size)),
+        self.param("bias", draw, (3 * size,)),
+      ),
+      "recurrent": (
+        self.param("recurrent", draw, (size, 3 * size)),
+        self.param("recurrent_bias", draw, (3 * size,)),
+      ),
+    }
+    inputs = {"kernel": x}
+    return hoisted(weights, inputs) if self.hoist else (weights, inputs)
+
+  @nn.nowrap
+  def run(
+    self, weights: Weights, inputs: Inputs, valid: Valid
+  ) -> tuple[Hidden, Float[Array, "batch hidden"]]:
+    """The hidden states, held where frames are not valid, and the last."""
+    dtype = inputs["kernel"].dtype
 
     def step(product, _, h, xs):
       inputs, valid = xs
-      if not self.hoist:
-        inputs = product("kernel", inputs)
-      r, u, n = jnp.split(inputs, 3, axis=-1)
-      hr, hu, hn = jnp.split(product("recurrent", h), 3, axis=-1)
-      reset, update = nn.sigmoid(r + hr), nn.sigmoid(u + hu)
-      candidate = jnp.tanh(n + reset * hn)
-      h = keep(valid, (1.0 - update) * candidate + update * h, h)
-      return h, h
+      r, u, n = jnp.split(inputs["kernel"], 3, axis=-1)
+      hr, hu, hn = jnp.split(product("recurrent", h.astype(dtype)), 3, axis=-1)
+      candidate = jnp.tanh(n + nn.sigmoid(r + hr) * hn)
+      # One minus the update gate: exact where half precision rounds that to 1.
+      renewed = nn.sigmoid(-(u + hu))
+      h = keep(valid, h + renewed * (candidate - h), h)
+      return h, h.astype(dtype)
 
-    valid = valid_frames(lengths, x.shape[1])
-    weights = {"recurrent": (recurrent, recurrent_bias)}
-    if self.hoist:
-      x = x @ kernel + bias[None, None]
-    else:
-      weights["kernel"] = (kernel, bias)
-    zero = jnp.zeros((len(x), size), x.dtype)
-    _, ys = scan(step, weights, None, zero, time_major(x, valid))
-    return zero_padding(jnp.swapaxes(ys, 0, 1), lengths)
+    # The state is a mean over time, for which half precision is too coarse.
+    start = jnp.zeros((len(valid), self.hidden))
+    end, ys = scan(step, weights, None, start, *time_major((inputs, valid)))
+    return jnp.swapaxes(ys, 0, 1), end
 
 
 class Bidirectional(nn.Module):
-  """A layer forwards and another backwards, side by side.
+  """A layer forwards and another backwards, in one loop over both.
 
   Attributes:
     forward: reads from the first frame.
-    backward: reads from the last valid frame.
+    backward: reads from the last; otherwise alike.
   """
 
-  forward: nn.Module
-  backward: nn.Module
+  forward: LSTM | GRU
+  backward: LSTM | GRU
 
   def __call__(
     self, x: Frames, lengths: Int[Array, "batch"]
   ) -> Float[Array, "batch time both"]:
     """Concatenates both directions' outputs."""
-    ahead = self.forward(x, lengths)
-    behind = reverse(self.backward(reverse(x, lengths), lengths), lengths)
-    return jnp.concatenate([ahead, behind], axis=-1)
+    (weights, ahead), (others, behind) = (
+      layer.read(x) for layer in (self.forward, self.backward)
+    )
+    valid = valid_frames(lengths, x.shape[1])
+    # Read backwards, padding comes first: it leaves the state at zero.
+    turned = jax.tree.map(lambda x: jnp.flip(x, 1), (behind, valid))
+    both = jax.tree.map(
+      lambda *directions: jnp.stack(directions),
+      (weights, ahead, valid),
+      (others, *turned),
+    )
+    (ahead, behind), _ = jax.vmap(self.forward.run)(*both)
+    both = jnp.concatenate([ahead, jnp.flip(behind, 1)], axis=-1)
+    return zero_padding(both, lengths)
 
 
 class DSLSTM(nn.Module):
@@ -247,9 +285,8 @@ class DSLSTM(nn.Module):
 
     def step(product, affine, carry, xs):
       h, c = carry
-      in_x, in_y, valid, running = xs
-      if not self.hoist:
-        in_x, in_y = product("kernel_x", in_x), product("kernel_y", in_y)
+      inputs, (valid, running) = xs
+      in_x, in_y = inputs["kernel_x"], inputs["kernel_y"]
       z = product("recurrent", h)
       gates = z[:, : 4 * size] + in_x[:, : 4 * size] + in_y[:, : 4 * size]
       if self.rbn == "pre":
@@ -266,15 +303,20 @@ class DSLSTM(nn.Module):
       return (h, c), (h, running)
 
     valid = valid_frames(lengths, time)
-    weights = {"recurrent": (recurrent, bias)}
+    weights = {
+      "kernel_x": (kernel_x, None),
+      "kernel_y": (kernel_y, None),
+      "recurrent": (recurrent, bias),
+    }
+    inputs = {"kernel_x": x, "kernel_y": y}
     if self.hoist:
-      x, y = x @ kernel_x, y @ kernel_y
-    else:
-      weights |= {"kernel_x": (kernel_x, None), "kernel_y": (kernel_y, None)}
+      weights, inputs = hoisted(weights, inputs)
     # The cell is a sum over time, for which half precision is too coarse.
     zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
-    xs = (*time_major(x, y, valid), running)
-    _, (ys, slots) = scan(step, weights, (scale, shift), zeros, xs)
+    inputs, reached = time_major((inputs, valid))
+    _, (ys, slots) = scan(
+      step, weights, (scale, shift), zeros, inputs, (reached, running)
+    )
     if train and store is not None:
       store(slots)
     out = self._normalize_output(jnp.swapaxes(ys, 0, 1), valid, train)

@@ -14,46 +14,79 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-Left = Float[Array, "batch _"]
+Rows = Float[Array, "*batch _"]
 # A matrix and a bias, or None for none.
 Weight = tuple[Float[Array, "_ _"], Float[Array, "_"] | None]
-Product = Callable[[str, Left], Float[Array, "batch _"]]
+Inputs = dict[str, Float[Array, "_ _ _"]]
+Product = Callable[[str, Rows], Rows]
 Step = Callable[[Product, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def hoisted(
+  weights: dict[str, Weight], inputs: Inputs
+) -> tuple[dict[str, Weight], Inputs]:
+  """Multiplies all steps' inputs at once, before a scan.
+
+  Args:
+    weights: of a scan.
+    inputs: of the same.
+
+  Returns:
+    The weights left for the loop, and the products, in place of the inputs.
+  """
+  rest = {name: weights[name] for name in weights.keys() - inputs.keys()}
+  return rest, {name: _product(weights, name, x) for name, x in inputs.items()}
+
+
 def scan(
   step: Step,
   weights: dict[str, Weight],
   constants: PyTree,
   carry: PyTree,
+  inputs: Inputs,
   xs: PyTree,
 ) -> tuple[PyTree, PyTree]:
-  """`jax.lax.scan` of a step that multiplies states by weights.
+  """`jax.lax.scan` of a step that multiplies inputs and states by weights.
 
   Args:
-    step: `(product, constants, carry, x) -> (carry, y)`, where
-      `product(name, left)` is `left @ matrix + bias` of a weight, each once.
-      It must not close over what is trained.
+    step: `(product, constants, carry, (inputs, x)) -> (carry, y)`, where
+      `product(name, left)` is `left @ matrix + bias` of a weight, each once,
+      and the inputs are products already. It must not close over what is
+      trained.
     weights: matrices, and biases where there are.
     constants: what else every step reads.
     carry: before the first step.
-    xs: inputs, steps first.
+    inputs: by the weight that they are multiplied by in each step, or were
+      before (`hoisted`); steps first.
+    xs: what else each step has to itself, steps first.
 
   Returns:
     The carry after the last step, and the outputs of all steps.
   """
 
+  def read(product, constants, carry, item):
+    inputs, x = item
+    done = {
+      name: product(name, left) if name in weights else left
+      for name, left in inputs.items()
+    }
+    return step(product, constants, carry, (done, x))
+
+  return _scan(read, weights, constants, carry, (inputs, xs))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(step: Step, weights: dict[str, Weight], constants, carry, xs):
   def body(carry, x):
     return step(functools.partial(_product, weights), constants, carry, x)
 
   return jax.lax.scan(body, carry, xs)
 
 
-def _product(weights: dict[str, Weight], name: str, left: Left):
+def _product(weights: dict[str, Weight], name: str, left: Rows) -> Rows:
   matrix, bias = weights[name]
   y = left @ matrix
-  return y if bias is None else y + bias[None]
+  return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - 1))
 
 
 def _forward(step: Step, weights: dict[str, Weight], constants, carry, xs):
@@ -128,4 +161,4 @@ def _backward(step: Step, saved, cotangents) -> tuple[Any, ...]:
   return {name: gradient(name) for name in weights}, *others
 
 
-scan.defvjp(_forward, _backward)
+_scan.defvjp(_forward, _backward)

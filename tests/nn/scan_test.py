@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from ser_jax.nn.scan import scan
+from ser_jax.nn.scan import hoisted, scan
 
 STEPS, BATCH, DIM, HIDDEN = 7, 3, 4, 5
 
@@ -25,30 +26,41 @@ XS = draw(5, STEPS, BATCH, DIM), jnp.arange(STEPS)
 
 
 def step(product, scale, h, x):
-  x, number = x
-  h = jnp.tanh(product("recurrent", h) + scale[None] * product("kernel", x))
+  inputs, number = x
+  h = jnp.tanh(product("recurrent", h) + scale[None] * inputs["kernel"])
   return h, h * number
 
 
-def plain(step, weights, constants, carry, xs):
+def plain(step, weights, constants, carry, inputs, xs):
   def product(name, left):
     matrix, bias = weights[name]
     return left @ matrix + (0.0 if bias is None else bias[None])
 
-  return jax.lax.scan(lambda h, x: step(product, constants, h, x), carry, xs)
+  def body(h, x):
+    inputs, x = x
+    inputs = {name: product(name, left) for name, left in inputs.items()}
+    return step(product, constants, h, (inputs, x))
+
+  return jax.lax.scan(body, carry, (inputs, xs))
+
+
+def before(step, weights, constants, carry, inputs, xs):
+  weights, inputs = hoisted(weights, inputs)
+  return scan(step, weights, constants, carry, inputs, xs)
 
 
 def loss(run, weights, constants, carry, x):
-  end, ys = run(step, weights, constants, carry, (x, XS[1]))
+  end, ys = run(step, weights, constants, carry, {"kernel": x}, XS[1])
   return jnp.sum(end * draw(6, BATCH, HIDDEN)) + jnp.sum(jnp.sin(ys)), ys
 
 
-def test_gradients_are_those_of_a_plain_scan():
+@pytest.mark.parametrize("run", [scan, before])
+def test_gradients_are_those_of_a_plain_scan(run):
   grad = jax.jit(
     jax.grad(loss, argnums=(1, 2, 3, 4), has_aux=True), static_argnums=0
   )
   found, wanted = (
-    grad(run, WEIGHTS, CONSTANTS, CARRY, XS[0]) for run in (scan, plain)
+    grad(run, WEIGHTS, CONSTANTS, CARRY, XS[0]) for run in (run, plain)
   )
   assert jax.tree.structure(found) == jax.tree.structure(wanted)
   for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
