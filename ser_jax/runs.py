@@ -128,10 +128,26 @@ def initial_state(
   Returns:
     The states; optimizers have not moved.
   """
-  fresh, seeds, batch = _fresh(experiment, task, group)
+  _, seeds, batch = _fresh(experiment, task, group)
+  state = jax.device_get(_starter(task)(seeds, batch, taken))
+  settings = experiment.config.optimizer
+  if not settings.learning_rates:
+    return state
+  rates = np.array([run.rate for run in group])
+  return state.replace(
+    opt_state=optimizers.at_rates(state.opt_state, rates, settings)
+  )
 
+
+@functools.lru_cache(maxsize=4)
+def _starter(task: Task) -> Callable:
+  """Initialisation, compiled once for all groups of a task."""
+
+  @jax.jit
   def start(seeds, batch, taken):
-    state = fresh(seeds, batch)
+    state = jax.vmap(
+      functools.partial(init_state, task=task), in_axes=(0, None)
+    )(seeds, batch)
     if taken is None:
       return state
     params = state.params | taken.params
@@ -143,14 +159,7 @@ def initial_state(
       opt_state=jax.vmap(restart)(params),
     )
 
-  state = jax.device_get(jax.jit(start)(seeds, batch, taken))
-  settings = experiment.config.optimizer
-  if not settings.learning_rates:
-    return state
-  rates = np.array([run.rate for run in group])
-  return state.replace(
-    opt_state=optimizers.at_rates(state.opt_state, rates, settings)
-  )
+  return start
 
 
 def _fresh(experiment: Experiment, task: Task, group: Group):

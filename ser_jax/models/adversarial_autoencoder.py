@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm
+from ser_jax.nn.pooling import axis_max
 
 KERNEL, POOL = 4, 4
 BLOCKS = 4  # of convolution and pooling
@@ -138,7 +139,7 @@ class FrameEncoder(nn.Module):
       # Zero is the least that a ReLU gives: padding never wins the maximum.
       x = zero_padding(nn.relu(x), steps)
       if number < BLOCKS:
-        x = nn.max_pool(x, (POOL,), (POOL,))
+        x = axis_max(x.reshape(len(x), -1, POOL, units), 2, False)
         steps = -(-steps // POOL)
     return UtteranceEncoder(
       self.hidden, self.dropout, self.batch_norm, self.axis_name, name="dense"

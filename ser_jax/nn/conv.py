@@ -23,7 +23,12 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.masking import valid_frames, zero_padding
-from ser_jax.nn.normalization import BatchNorm, Moments, masked_moments
+from ser_jax.nn.normalization import (
+  BatchNorm,
+  Moments,
+  masked_moments,
+  over_devices,
+)
 
 Maps = Float[Array, "batch time frequency inputs"]
 Convolved = Float[Array, "batch out_time out_frequency outputs"]
@@ -149,25 +154,28 @@ def patches_moments(
   size = _out(x, kernel)
 
   def within(x, mask):
-    patches = _patches(x, kernel, (0, 0), size, 1)
+    patches = _patches(x.astype(jnp.float32), kernel, (0, 0), size, 1)
     mask = mask[:, None, None]
     count = jnp.sum(mask) * float(size[1])
     total = jnp.sum(jnp.where(mask, patches, 0.0), axis=(0, 1))
     mean = total / jnp.maximum(count, 1.0)
     centred = jnp.where(mask, patches - mean[None, None], 0.0)
-    return count, mean, jnp.einsum("tfp,tfq->pq", centred, centred)
-
-  def add(sums):
-    return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+    # K' C K cancels where a filter takes differences: no less than float32.
+    scatter = jnp.einsum("tfp,tfq->pq", centred, centred, precision="highest")
+    return count, mean, scatter
 
   counts, means, scatters = each(within, x, mask)
-  count, total = add((jnp.sum(counts), counts @ means))
-  safe = jnp.maximum(count, 1.0)
-  mean = total / safe
+  count = jnp.sum(counts)
+  mean = jnp.sum(counts[:, None] * means, axis=0) / jnp.maximum(count, 1.0)
   apart = means - mean[None]
-  scatter = jnp.sum(scatters, axis=0) + (apart * counts[:, None]).T @ apart
-  flat = kernel.reshape(-1, kernel.shape[-1])
-  variance = jnp.sum(flat * (add(scatter) / safe @ flat), axis=0)
+  between = jnp.matmul((apart * counts[:, None]).T, apart, precision="highest")
+  scatter = jnp.sum(scatters, axis=0) + between
+  if axis_name is not None:
+    mean, scatter, count = over_devices(mean, scatter, count, axis_name)
+  flat = kernel.reshape(-1, kernel.shape[-1]).astype(jnp.float32)
+  covariance = scatter / jnp.maximum(count, 1.0)
+  spread = jnp.matmul(covariance, flat, precision="highest")
+  variance = jnp.sum(flat * spread, axis=0)
   return mean @ flat, jnp.maximum(variance, 0.0), count
 
 

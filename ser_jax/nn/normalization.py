@@ -37,19 +37,51 @@ def masked_moments(
   weight = mask.astype(jnp.float32).reshape(
     mask.shape + (1,) * (x.ndim - mask.ndim)
   )
-  total = jnp.sum(x * weight, axis=axes)
   count = jnp.sum(weight)
   for size in inner:
     count = count * size
-  if axis_name is not None:
-    total, count = jax.lax.psum((total, count), axis_name)
-  safe = jnp.maximum(count, 1.0)
-  mean = total / safe
+  mean = jnp.sum(x * weight, axis=axes) / jnp.maximum(count, 1.0)
   centred = (x - mean.reshape((1,) * (x.ndim - 1) + mean.shape)) * weight
   scatter = jnp.sum(jnp.square(centred), axis=axes)
   if axis_name is not None:
-    scatter = jax.lax.psum(scatter, axis_name)
-  return mean, scatter / safe, count
+    mean, scatter, count = over_devices(mean, scatter, count, axis_name)
+  return mean, scatter / jnp.maximum(count, 1.0), count
+
+
+def over_devices(
+  mean: Float[Array, "dim"],
+  scatter: Float[Array, "dim *dims"],
+  count: Float[Array, ""],
+  axis_name: str,
+) -> tuple[Float[Array, "dim"], Float[Array, "dim *dims"], Float[Array, ""]]:
+  """What devices found of their shares, as if one had seen all of them.
+
+  The scatter about the common mean is that about their own plus that of their
+  means (Chan et al. 1979): one collective, where sums of values and then of
+  squares about their mean would take two, one after the other.
+
+  Args:
+    mean: of the device's values.
+    scatter: sums of squares about it, or of products of two features.
+    count: of values.
+    axis_name: the mapped axis.
+
+  Returns:
+    Mean, scatter and count of all devices' values.
+  """
+  dim = len(mean)
+  every = jax.lax.all_gather(
+    jnp.concatenate([mean, scatter.ravel(), count[None]]), axis_name
+  )
+  means, counts = every[:, :dim], every[:, -1:]
+  count = jnp.sum(counts)
+  mean = jnp.sum(counts * means, axis=0) / jnp.maximum(count, 1.0)
+  apart = means - mean[None]
+  scatter = jnp.sum(every[:, dim:-1], axis=0).reshape(scatter.shape)
+  if scatter.ndim == 1:
+    return mean, scatter + jnp.sum(counts * jnp.square(apart), axis=0), count
+  between = jnp.matmul((counts * apart).T, apart, precision="highest")
+  return mean, scatter + between, count
 
 
 def running_update(

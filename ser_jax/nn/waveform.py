@@ -15,18 +15,17 @@ to keep: what lies in between stays in the cache, and a CPU waits for memory
 rather than for arithmetic.
 """
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import scipy.fft
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Complex, Float, Int
 
 from ser_jax.nn.masking import zero_padding
+from ser_jax.nn.pooling import WINNERS, axis_max
 
 Signal = Float[Array, "batch time inputs"]
 Filtered = Float[Array, "batch time outputs"]
@@ -171,46 +170,6 @@ def _by_spectrum(kernel: Complex[Array, "_ outputs frequency"]) -> Callable:
   return multiply
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def max_pool(
-  x: Float[Array, "*sizes"], axis: int, rectify: bool
-) -> Float[Array, "*pooled"]:
-  """Maxima along an axis, of the values and of 0 if they are rectified.
-
-  The backward pass needs one byte a maximum (two of more than 255 values):
-  which value won (the first, if several did).
-  """
-  return _max_pool_forward(x, axis, rectify)[0]
-
-
-def _max_pool_forward(x, axis: int, rectify: bool):
-  size = x.shape[axis]
-  best, *others = (
-    jax.lax.index_in_dim(x, number, axis, keepdims=False)
-    for number in range(size)
-  )
-  kind = np.min_scalar_type(size)
-  winner = jnp.zeros(best.shape, kind)
-  for number, value in enumerate(others, start=1):
-    winner = jnp.where(value > best, kind.type(number), winner)
-    best = jnp.maximum(best, value)
-  if rectify:
-    winner = jnp.where(best > 0, winner, kind.type(size))
-    best = jnp.maximum(best, 0)
-  return best, (checkpoint_name(winner, KEPT), size)
-
-
-def _max_pool_backward(axis: int, rectify: bool, saved, gradient):
-  winner, size = saved
-  shape = (*winner.shape[:axis], size, *winner.shape[axis:])
-  number = jax.lax.broadcasted_iota(winner.dtype, shape, axis)
-  won = jnp.expand_dims(winner, axis) == number
-  return (jnp.where(won, jnp.expand_dims(gradient, axis), 0),)
-
-
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
-
-
 class WaveformFrontEnd(nn.Module):
   """Samples in frames -> features in frames (Trigeorgis et al. 2016, 3.1).
 
@@ -286,18 +245,18 @@ class WaveformFrontEnd(nn.Module):
         y = convolve(y) + bias[None, None]
         if number == 0:
           y = y.reshape(len(y), -1, self.pool_time, y.shape[-1])
-          y = max_pool(y, 2, self.rectify[0])
+          y = axis_max(y, 2, self.rectify[0])
           # The bias fills the padding, which the next convolution would see.
           frames = y.reshape(*shape[:2], -1)
           y = zero_padding(frames, lengths).reshape(y.shape)
           y = checkpoint_name(y, KEPT)
       y = y.reshape(*y.shape[:2], -1, self.pool_channels)
-      y = max_pool(y, 3, self.rectify[1])
+      y = axis_max(y, 3, self.rectify[1])
       return zero_padding(y.reshape(*shape[:2], -1), lengths)
 
     if self.forms[0] != "blocked":
       return filtered(x, lengths)
-    keep = jax.checkpoint_policies.save_only_these_names(KEPT)
+    keep = jax.checkpoint_policies.save_only_these_names(KEPT, WINNERS)
     one = jax.checkpoint(
       lambda x, n: filtered(x[None], n[None])[0], policy=keep
     )

@@ -50,12 +50,15 @@ class Task:
       the evaluation saves, the others are there to be looked at.
     decode: of a generative model: `(params, batch_stats, y, z, batch)` to
       inputs like the batch's, from latent variables `[batch, dim]`.
+    products: JAX's name of how products of float32 are made, forwards and
+      backwards.
   """
 
   init: Callable[[Array, Batch], tuple[Params, PyTree]]
   phases: tuple[Phase, ...]
   predict: Callable[[Params, PyTree, Batch], dict[str, Float[Array, "..."]]]
   decode: Callable[..., Float[Array, "batch ..."]] | None = None
+  products: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -191,6 +191,11 @@ def make_layout(
     raise UserError(
       f"config.parallel.runs={config.runs!r} is none of {', '.join(RUNS)}."
     )
+  if config.backend == "pmap" and config.runs == "shard":
+    raise UserError(
+      "config.parallel.backend='pmap' splits batches, not runs: set "
+      "config.parallel.runs to 'vmap' or 'loop', or the backend to 'jit'."
+    )
   devices = jax.devices()
   along_run = config.run
   if config.runs == "loop" or config.backend == "pmap":

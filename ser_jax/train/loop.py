@@ -316,7 +316,8 @@ def _save(t: _Training) -> None:
   state = fetch(t.state)
   require_finite(state.weights, [run.name for run in t.runs])
   t.checkpoints.save(
-    books.epoch * t.settings.steps + books.row,
+    # The end of an epoch differs from the start of the next: validation.
+    books.epoch * (t.settings.steps + 1) + books.row,
     {"state": state, "best": fetch(t.best)},
     dataclasses.asdict(books),
   )

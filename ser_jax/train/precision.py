@@ -4,7 +4,7 @@
     tf32       products of float32 in the device's faster form, if it has one
                (TF32 on NVIDIA, three passes of bfloat16 on TPU)
     bfloat16   activations and products in bfloat16; statistics of
-               normalisation, cell states and losses in float32
+               normalisation, states of recurrences and losses in float32
 
 Gradients come back through the casts, so that optimizers see float32 alone.
 """
@@ -49,31 +49,30 @@ def in_precision(task: Task, precision: str) -> Task:
   Returns:
     A task that takes and gives float32.
   """
-  half = precision == "bfloat16"
+  # Steps say how products are made: a context that ends with the forward pass
+  # would not reach backward passes of our own.
+  task = dataclasses.replace(task, products=PRODUCTS[precision])
+  if precision != "bfloat16":
+    return task
 
   def predict(params: Params, batch_stats: PyTree, batch: Batch):
-    with jax.default_matmul_precision(PRODUCTS[precision]):
-      if half:
-        params, batch = _lowered(params, batch)
-      return _cast(task.predict(params, batch_stats, batch), jnp.float32)
+    params, batch = _lowered(params, batch)
+    return _cast(task.predict(params, batch_stats, batch), jnp.float32)
 
   phases = tuple(
-    dataclasses.replace(phase, loss_fn=_loss(phase, precision, half))
-    for phase in task.phases
+    dataclasses.replace(phase, loss_fn=_loss(phase)) for phase in task.phases
   )
   return dataclasses.replace(task, phases=phases, predict=predict)
 
 
-def _loss(phase: Phase, precision: str, half: bool) -> LossFn:
-  """A phase's loss in another precision; statistics keep their types."""
+def _loss(phase: Phase) -> LossFn:
+  """A phase's loss in bfloat16; statistics keep their types."""
 
   def loss_fn(
     params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
   ):
-    with jax.default_matmul_precision(PRODUCTS[precision]):
-      if half:
-        params, batch = _lowered(params, batch)
-      return phase.loss_fn(params, batch_stats, batch, rng, progress)
+    params, batch = _lowered(params, batch)
+    return phase.loss_fn(params, batch_stats, batch, rng, progress)
 
   return loss_fn
 

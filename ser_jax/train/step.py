@@ -39,6 +39,18 @@ def train_step(
   Returns:
     The next state, and (sum, count) of each metric over the whole batch.
   """
+  with jax.default_matmul_precision(task.products):
+    return _train_step(state, batch, task, total_steps, axis_name, accumulate)
+
+
+def _train_step(
+  state: TrainState,
+  batch: Batch,
+  task: Task,
+  total_steps: int,
+  axis_name: str | None,
+  accumulate: int,
+) -> tuple[TrainState, Totals]:
   rng = jax.random.fold_in(states.key_for(state.seed, states.STEP), state.step)
   progress = state.step.astype(jnp.float32) / total_steps
   params, batch_stats = state.params, state.batch_stats
@@ -134,4 +146,5 @@ def predict_step(
   Returns:
     Named arrays with the batch as their first axis.
   """
-  return task.predict(weights.params, weights.batch_stats, batch)
+  with jax.default_matmul_precision(task.products):
+    return task.predict(weights.params, weights.batch_stats, batch)

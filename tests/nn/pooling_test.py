@@ -1,11 +1,12 @@
-"""Pooling over valid frames, against NumPy one utterance at a time."""
+"""Pooling over valid frames, against NumPy one utterance at a time; maxima."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ser_jax.nn.pooling import masked_mean, statistics_pooling
+from ser_jax.nn.pooling import axis_max, masked_mean, statistics_pooling
 
 LENGTHS = np.array([6, 3, 2, 1, 0], np.int32)
 
@@ -61,3 +62,43 @@ def test_padding_changes_nothing():
   (want,), (got,) = back(weights), longer_back(weights)
   np.testing.assert_allclose(got[:, :6], want, rtol=1e-4, atol=1e-5)
   np.testing.assert_array_equal(got[:, 6:], 0.0)
+
+
+def test_the_first_of_equal_maxima_takes_the_gradient():
+  x = jnp.array([[1.0, 3.0, 3.0], [-1.0, -2.0, -3.0], [0.0, 0.0, 0.0]])
+  for rectify, maxima in ((False, [3.0, -1.0, 0.0]), (True, [3.0, 0.0, 0.0])):
+    y, back = jax.vjp(lambda x: axis_max(x, 1, rectify), x)  # noqa: B023
+    np.testing.assert_array_equal(y, maxima)
+    (gradient,) = back(jnp.array([1.0, 2.0, 4.0]))
+    won = [[0, 1, 0], [2, 0, 0], [4, 0, 0]]
+    np.testing.assert_array_equal(
+      gradient, [won[0]] + [[0, 0, 0]] * 2 if rectify else won
+    )
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("size", [255, 256])
+def test_the_last_of_many_may_win(size, rectify):
+  x = jnp.arange(1.0, size + 1)[None]
+  gradient = jax.grad(lambda x: axis_max(x, 1, rectify).sum())(x)
+  np.testing.assert_array_equal(gradient, jnp.zeros((1, size)).at[0, -1].set(1))
+  assert not jax.grad(lambda x: axis_max(x, 1, True).sum())(-x).any()
+
+
+def test_maxima_are_those_of_pooling():
+  x = jnp.array(frames(8))
+
+  def by_axis(x):
+    return axis_max(x.reshape(5, 4, 2, 4), 2, False)
+
+  def by_pool(x):
+    return nn.max_pool(x, (2,), (2,))
+
+  for one, other in zip(
+    *(
+      jax.tree.leaves(jax.vjp(f, x)[1](jnp.ones((5, 4, 4)))) + [f(x)]
+      for f in (by_axis, by_pool)
+    ),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(one, other)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ser_jax.nn.waveform import WaveformFrontEnd, conv1d, max_pool
+from ser_jax.nn.waveform import WaveformFrontEnd, conv1d
 
 
 def draw(seed, *shape):
@@ -90,18 +90,6 @@ def test_utterances_one_by_one_are_utterances_at_once(framed, options):
     np.testing.assert_allclose(one, other, atol=3e-5)
 
 
-def test_the_first_of_equal_maxima_takes_the_gradient():
-  x = jnp.array([[1.0, 3.0, 3.0], [-1.0, -2.0, -3.0], [0.0, 0.0, 0.0]])
-  for rectify, maxima in ((False, [3.0, -1.0, 0.0]), (True, [3.0, 0.0, 0.0])):
-    y, back = jax.vjp(lambda x: max_pool(x, 1, rectify), x)  # noqa: B023
-    np.testing.assert_array_equal(y, maxima)
-    (gradient,) = back(jnp.array([1.0, 2.0, 4.0]))
-    won = [[0, 1, 0], [2, 0, 0], [4, 0, 0]]
-    np.testing.assert_array_equal(
-      gradient, [won[0]] + [[0, 0, 0]] * 2 if rectify else won
-    )
-
-
 @pytest.mark.parametrize(
   ("framed", "forms"),
   [
@@ -149,15 +137,6 @@ def test_a_frame_on_its_own_sees_no_other():
     assert (one[0, 1] != other[0, 1]).any()
     same[framed] = (one[0, [0, 2]] == other[0, [0, 2]]).all()
   assert same == {True: True, False: False}
-
-
-@pytest.mark.parametrize("rectify", [False, True])
-@pytest.mark.parametrize("size", [255, 256, 300])
-def test_the_last_of_many_may_win(size, rectify):
-  x = jnp.arange(1.0, size + 1)[None]
-  gradient = jax.grad(lambda x: max_pool(x, 1, rectify).sum())(x)
-  np.testing.assert_array_equal(gradient, jnp.zeros((1, size)).at[0, -1].set(1))
-  assert not jax.grad(lambda x: max_pool(x, 1, True).sum())(-x).any()
 
 
 @pytest.mark.parametrize(

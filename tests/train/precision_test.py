@@ -81,15 +81,16 @@ def test_what_a_step_keeps_is_float32(name):
 @pytest.mark.parametrize(
   ("kind", "products"), [("float32", "HIGHEST"), ("tf32", "HIGH")]
 )
-def test_products_are_as_the_config_says(kind, products):
-  config = systems.make_config(
-    "aae", parallel__data=1, precision=kind, **SMALL["aae"]
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_products_are_as_the_config_says(name, kind, products):
+  """Those of backward passes of our own, too."""
+  task, state, batch = one_batch(name)
+  step = functools.partial(
+    train_step, task=precision.in_precision(task, kind), total_steps=9
   )
-  made = systems.make_experiment(config, held=3)
-  _, state, batch = one_batch("aae")
-  step = functools.partial(predict_step, task=made.stages[-1].task)
-  program = str(jax.make_jaxpr(step)(state.weights, batch))
+  program = str(jax.make_jaxpr(step)(state, batch))
   assert f"Precision.{products})" in program
+  assert "precision=None" not in program
 
 
 def test_a_precision_that_does_not_exist_is_refused():
