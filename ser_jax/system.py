@@ -1,6 +1,7 @@
 """A config's model and task -> what every run trains."""
 
 import dataclasses
+import itertools
 
 import optax
 
@@ -78,6 +79,13 @@ def make_stages(
     )
 
   stages = TASKS[config.task.name](model, config, optimizer, layout.axis_name)
+  for phase in itertools.chain(*(stage.task.phases for stage in stages)):
+    if config.accumulate > 1 and phase.count is None:
+      raise UserError(
+        f"config.accumulate={config.accumulate}: the loss of the phase "
+        f"{phase.name} is of a batch as a whole, and parts of it do not add "
+        "up: set it to 1, or choose another loss (config.task)."
+      )
   return tuple(
     dataclasses.replace(
       stage, task=precision.in_precision(stage.task, config.precision)

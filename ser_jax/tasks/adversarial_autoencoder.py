@@ -22,7 +22,16 @@ from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import classify
-from ser_jax.tasks.task import LossFn, Params, Phase, Stage, Task, Totals
+from ser_jax.tasks.task import (
+  Count,
+  LossFn,
+  Params,
+  Phase,
+  Stage,
+  Task,
+  Totals,
+  examples,
+)
 
 SCOPES = {
   "reconstruction": ("encoder", "y", "z", "decoder"),
@@ -131,7 +140,13 @@ def adversarial_autoencoder(
     ),
   }
   phases = tuple(
-    Phase(name, SCOPES[name], make[name](model, axis_name), tx)
+    Phase(
+      name,
+      SCOPES[name],
+      make[name](model, axis_name),
+      tx,
+      COUNTS.get(name, examples),
+    )
     for name, tx in optimizers.items()
   )
   return Task(
@@ -187,17 +202,37 @@ def _reconstruction(model: nn.Module, axis_name: str | None) -> LossFn:
     outputs, stats = _apply(model, params, stats, batch, rng, "__call__")
     found = outputs["reconstruction"]
     (name,) = batch.inputs
-    wanted, weight = batch.inputs[name], batch.weight
+    wanted = batch.inputs[name]
     if wanted.ndim == 3:
       found = found[:, : wanted.shape[1]]
-      time = jnp.arange(wanted.shape[1])
-      valid = time[None, :] < batch.lengths[name][:, None]
-      weight = weight[:, None] * valid
-    total, count = losses.squared_error(found, wanted, weight)
+    total, count = losses.squared_error(found, wanted, _heard(batch))
     totals = {"reconstruction_loss": (total, count)}
     return losses.mean(total, count, axis_name), (stats, totals)
 
   return loss_fn
+
+
+def _heard(batch: Batch) -> Float[Array, "batch *frames"]:
+  """1 for what is to be reconstructed, 0 for padding and filler."""
+  (name,) = batch.inputs
+  wanted = batch.inputs[name]
+  if wanted.ndim == 2:
+    return batch.weight
+  time = jnp.arange(wanted.shape[1])
+  valid = time[None, :] < batch.lengths[name][:, None]
+  return batch.weight[:, None] * valid
+
+
+def _labelled(batch: Batch) -> Float[Array, "batch"]:
+  """1 for an example whose label may be seen."""
+  return batch.weight * batch.targets["labelled"]
+
+
+# What a phase's loss is a mean over, where it is not examples.
+COUNTS: dict[str, Count] = {
+  "reconstruction": lambda batch: _heard(batch).sum(),
+  "classification": lambda batch: _labelled(batch).sum(),
+}
 
 
 def draw_priors(
@@ -342,7 +377,7 @@ def _classification(
     del progress
     outputs, stats = _apply(model, params, stats, batch, rng, "encode")
     labels = batch.targets["emotion"]
-    weight = batch.weight * batch.targets["labelled"]
+    weight = _labelled(batch)
     total, count = losses.cross_entropy(
       outputs["logits"], labels, weight, label_smoothing=label_smoothing
     )

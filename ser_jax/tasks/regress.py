@@ -14,7 +14,14 @@ from jaxtyping import Array, Float, PyTree
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
-from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
+from ser_jax.tasks.task import (
+  Params,
+  Phase,
+  Stage,
+  Task,
+  Totals,
+  examples,
+)
 
 OBJECTIVES = ("ccc", "mse")
 
@@ -112,7 +119,12 @@ def regress(
     )
     return {"scores": outputs["contours"].astype(jnp.float32)}
 
-  return Task(init, (Phase("regress", None, loss_fn, tx),), predict)
+  count = None
+  if objective == "mse":
+    count = lambda batch: frame_weight(batch).sum()  # noqa: E731
+  elif per_sequence:
+    count = examples
+  return Task(init, (Phase("regress", None, loss_fn, tx, count),), predict)
 
 
 def frame_weight(batch: Batch) -> Float[Array, "batch frames"]:

@@ -12,11 +12,17 @@ from jaxtyping import Array, Float, PyTree
 
 from ser_jax.batch import Batch
 
+Count = Callable[[Batch], Float[Array, ""]]
 Params = dict[str, PyTree]
 Totals = dict[str, tuple[Array, Array]]  # name -> (sum, count)
 LossFn = Callable[
   [Params, PyTree, Batch, Array, Array], tuple[Array, tuple[PyTree, Totals]]
 ]
+
+
+def examples(batch: Batch) -> Float[Array, ""]:
+  """How many examples a batch has, filler apart."""
+  return batch.weight.sum()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +37,15 @@ class Phase:
       `loss, (batch_stats, totals)`; progress in [0, 1] is the share of the
       stage that is done.
     tx: the optimizer.
+    count: how much a batch has of what the loss is a mean over; None for a
+      loss that is no mean, whose gradient parts of a batch do not add up to.
   """
 
   name: str
   scope: tuple[str, ...] | None
   loss_fn: LossFn
   tx: optax.GradientTransformationExtraArgs
+  count: Count | None = examples
 
 
 @dataclasses.dataclass(frozen=True)

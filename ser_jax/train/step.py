@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array
 
 from ser_jax.batch import Batch
-from ser_jax.tasks.task import Task, Totals
+from ser_jax.tasks.task import Count, Task, Totals
 from ser_jax.train import state as states
 from ser_jax.train.state import TrainState, Weights
 
@@ -63,7 +63,7 @@ def _train_step(
 
     gradient = jax.value_and_grad(loss_of, has_aux=True)
     if accumulate > 1:
-      gradient = _accumulated(gradient, accumulate, axis_name)
+      gradient = _accumulated(gradient, phase.count, accumulate, axis_name)
     (loss, (batch_stats, totals)), grads = gradient(
       moved, batch_stats, batch, jax.random.fold_in(rng, number)
     )
@@ -84,18 +84,19 @@ def _train_step(
 
 
 def _accumulated(
-  gradient: Callable, count: int, axis_name: str | None
+  gradient: Callable, amount: Count, count: int, axis_name: str | None
 ) -> Callable:
   """A gradient over microbatches, one after another in the memory of one.
 
-  Each counts by its share of the batch's examples: a loss that is a mean over
-  examples has the gradient of the large batch. Normalisation sees each
+  Each counts by its share of what the loss is a mean over, so that the sum is
+  the gradient of the large batch. Normalisation sees each
   microbatch by itself, and its running statistics move `count` times a step;
   dropout draws anew for each.
 
   Args:
     gradient: `(moved, batch_stats, batch, rng)` to `(loss, (batch_stats,
       totals)), gradients`.
+    amount: see `Phase.count`.
     count: microbatches; divides the examples of a device.
     axis_name: the mapped axis that the batch is split over, if any.
 
@@ -109,7 +110,7 @@ def _accumulated(
     parts = jax.tree.map(
       lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch
     )
-    shares = parts.weight.sum(axis=1)
+    shares = jax.vmap(amount)(parts)
     if axis_name is not None:
       shares = jax.lax.psum(shares, axis_name)
     shares /= jnp.maximum(shares.sum(), 1.0)

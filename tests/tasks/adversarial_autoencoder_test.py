@@ -296,3 +296,34 @@ def test_a_rate_of_zero_is_refused():
   config.task.rates.generator = 0.0
   with pytest.raises(UserError, match="rates.generator=0.0 must be positive"):
     aae_task.stages(None, config, None, None)
+
+
+@pytest.mark.parametrize("frames", [0, 256])
+def test_microbatches_equal_the_large_batch(frames):
+  """Labels and frames are uneven: examples would be the wrong share."""
+  options = {"dropout": 0.0, "discriminator_dropout": 0.0, "batch_norm": False}
+  if frames:
+    options |= {"frames": frames, "channels": (2, 2, 2, 2)}
+  model = AdversarialAutoencoder(classes=3, **NET, **options)
+  tx = optax.with_extra_args_support(optax.sgd(0.1))
+  task = aae_task.adversarial_autoencoder(
+    model, dict.fromkeys(("reconstruction", "classification"), tx)
+  )
+  batch = make_batch()
+  batch.targets["labelled"][[0, 1, 2, 4, 5]] = 0.0
+  if frames:
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(COUNT, frames, 5)).astype(np.float32)
+    lengths = (batch.weight * [9, 256, 40, 80, 1, 200, 0, 0]).astype(np.int32)
+    batch = batch.replace(inputs={"x": x}, lengths={"x": lengths})
+  state = jax.jit(functools.partial(init_state, task=task))(
+    jnp.uint32(3), batch
+  )
+  large, small = (
+    jax.jit(
+      functools.partial(train_step, task=task, total_steps=9, accumulate=count)
+    )(state, batch)[0]
+    for count in (1, 4)
+  )
+  assert_close(large.params, small.params)
+  assert len(changed(state.params, large.params)) == 4

@@ -9,6 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks import systems
+from configs import adieu
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import regress, table
@@ -143,3 +145,24 @@ def test_an_unknown_objective_is_refused():
   )
   with pytest.raises(UserError, match="must be one of ccc, mse"):
     table.TASKS["regress"](Net(), config, lambda epochs: optax.sgd(0.1), None)
+
+
+def test_microbatches_of_squared_errors_equal_the_large_batch():
+  tx = optax.with_extra_args_support(optax.sgd(0.1))
+  task = regress.regress(Net(), tx, objective="mse")
+  batch = jax.tree.map(jnp.asarray, batch_of())
+  state = init_state(jnp.uint32(0), batch, task)
+  large, small = (
+    train_step(state, batch, task=task, total_steps=9, accumulate=count)[0]
+    for count in (1, 4)
+  )
+  for one, other in zip(*map(jax.tree.leaves, (large.params, small.params)),
+                        strict=True):  # fmt: skip
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_correlation_of_a_batch_is_no_sum_of_its_parts():
+  config = adieu.get_config("bi128,emodb")
+  config.accumulate = 2
+  with pytest.raises(UserError, match="config.accumulate=2.*phase regress"):
+    systems.make_experiment(config, held=32)
