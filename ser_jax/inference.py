@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from ser_jax import workdir as workdirs
-from ser_jax.data.recordings import moments_of, window_moments
+from ser_jax.data.moments import moments
+from ser_jax.data.recordings import as_float, moments_of, window_moments
 from ser_jax.errors import UserError
 
 FILE = "inference.npz"
@@ -186,9 +187,9 @@ def add_moments(
     values = [
       (round(s * rate), e[name]) for s, e in zip(starts, examples, strict=True)
     ]
-    moments = window_moments(values)
+    whole = window_moments(values)
     for example in changed:
-      example[moments_of(name)] = moments
+      example[moments_of(name)] = whole
   return changed
 
 
@@ -216,12 +217,11 @@ def standardize_speaker(
     )
   changed = [dict(example) for example in examples]
   for name in recipe.by_speaker:
-    rows = np.concatenate([np.atleast_2d(e[name]) for e in examples])
-    mean, deviation = rows.mean(axis=0), rows.std(axis=0, dtype=np.float64)
-    deviation = np.where(deviation > 1e-8, deviation, 1.0)
+    rows = [np.atleast_2d(as_float(example[name])) for example in examples]
+    mean, deviation = moments(np.concatenate(rows))
     bound = recipe.plans[name]["clip"] or math.inf
     for example in changed:
-      values = (example[name] - mean) / deviation
+      values = (as_float(example[name]) - mean) / deviation
       example[name] = np.clip(values, -bound, bound).astype(np.float32)
   return changed
 

@@ -92,3 +92,12 @@ def test_samples_standardised_by_speaker_stay_fractions():
   x = np.asarray(prepare(batch, statistics, plans).inputs["waveform"])
   assert abs(x.mean()) < 1e-5 and x.std() == pytest.approx(1.0, abs=1e-4)
   np.testing.assert_allclose(x[0], changed[0]["waveform"], atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [10.0**power / 3 for power in range(6, 14)])
+def test_what_is_constant_of_a_speaker_is_zero_whatever_its_size(value):
+  recipe = recipe_of([1.0], pad_to=None)
+  recipe.plans["waveform"]["normalize"] = "speaker"
+  examples = [{"waveform": np.float32([[value]])}] * 7
+  for example in inference.standardize_speaker(recipe, examples):
+    assert abs(example["waveform"]) < 1e-6
