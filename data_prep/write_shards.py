@@ -79,10 +79,12 @@ def write_shards(
       raise UserError(
         f"no recording of {corpus} can be used: nothing to build."
       )
+    pad_to = extract.padded_length(feature_set, recordings)
     jobs, throughput = _extract(
-      recordings, feature_set, partial / "cache", workers, skipped
+      recordings, feature_set, pad_to, partial / "cache", workers, skipped
     )
-    metadata = identity | _metadata(
+    metadata = identity | {"pad_to": pad_to}
+    metadata |= _metadata(
       jobs, feature_set, throughput, dict(sorted(skipped.reasons.items()))
     )
     finished = _write(jobs, metadata, feature_set, partial / "shards")
@@ -149,7 +151,8 @@ def _identity(
     feature_set.name,
     # As it will be read back: tuples are lists in JSON.
     json.loads(json.dumps(feature_set.recipe)),
-    _digest(sorted(recording.digest for recording in recordings)),
+    # With whose audio it is: two that change places are other shards.
+    _digest([f"{r.utterance.id} {r.digest}" for r in recordings]),
     _digest(labels),
   )
   return dict(zip(IDENTITY, values, strict=True))
@@ -217,13 +220,13 @@ def _flatten(tree: dict, keys: Sequence[str], prefix: str = "") -> dict:
 def _extract(
   recordings: Sequence[Recording],
   feature_set: FeatureSet,
+  pad_to: int | None,
   cache: pathlib.Path,
   workers: int,
   skipped: extract.Skipped,
 ) -> tuple[list[tuple[Recording, pathlib.Path]], extract.Throughput]:
   """Recordings in use with their cached features."""
   cache.mkdir(exist_ok=True)
-  pad_to = extract.padded_length(feature_set, recordings)
   determinants = {
     "features": feature_set.name,
     "recipe": feature_set.recipe,

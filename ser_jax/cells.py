@@ -18,6 +18,7 @@ from jaxtyping import Float
 from ml_collections import config_flags
 
 from ser_jax import command_line, experiment, runs, system, workdir
+from ser_jax.data.moments import moments
 from ser_jax.data.recordings import as_float, moments_of, recording_of, start_of
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
@@ -163,8 +164,8 @@ def standardized(
   Returns:
     Its samples, standardised.
   """
-  mean, deviation = (x.mean(), x.std()) if whole is None else whole
-  return (x - mean) / (deviation if deviation > 1e-8 else 1.0)
+  mean, deviation = moments(x, axis=None) if whole is None else whole
+  return ((x - mean) / deviation).astype(np.float32)
 
 
 def render(found: dict) -> str:

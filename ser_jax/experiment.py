@@ -21,7 +21,7 @@ import numpy as np
 
 from ser_jax import inference, inspection, runs
 from ser_jax import workdir as workdirs
-from ser_jax.data import order
+from ser_jax.data import augment, order
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import (
   Dataset,
@@ -167,6 +167,7 @@ def check(config) -> None:
       f"target={config.data.target!r}: regress predicts contours, other tasks "
       "predict classes."
     )
+  augment.check(config)
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
   make_model(config, classes=len(config.data.classes))
 

@@ -21,6 +21,7 @@ from jaxtyping import Shaped
 
 from ser_jax import inference
 from ser_jax.errors import UserError
+from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import Inputs, Lengths, Predictor, Recipe
 
 FORMAT = 1
@@ -99,7 +100,8 @@ def read(path: pathlib.Path, names: Sequence[str] = ()) -> Predictor:
     The predictor; it compiles at its first call.
 
   Raises:
-    UserError: the file is damaged or of another version, or has no such run.
+    UserError: the file is damaged or of another version, has no such run, or
+      features are made otherwise by now.
   """
   try:
     with zipfile.ZipFile(path) as file:
@@ -116,6 +118,7 @@ def read(path: pathlib.Path, names: Sequence[str] = ()) -> Predictor:
       f"{path} is no export that this version reads ({error}): write it again "
       "with --mode=export."
     ) from error
+  require_unchanged(recipe.features, recipe.made, source=str(path))
   known = described["runs"]
   for name in names:
     if name not in known:

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from ser_jax import workdir as workdirs
-from ser_jax.data.recordings import moments_of, window_moments
+from ser_jax.data.moments import moments
+from ser_jax.data.recordings import as_float, moments_of, window_moments
 from ser_jax.errors import UserError
 
 FILE = "inference.npz"
@@ -43,7 +44,8 @@ class Recipe:
     inputs: per input name, `dim`, `frame_rate` and `dtype`.
     plans: per input name, how it is prepared; see `InputPlan`.
     pad_to: samples, at the set's rate, that audio is padded to; None for none.
-    longest: seconds of the longest utterance that the model was made for.
+    longest: seconds of the longest utterance of training; of contours, those
+      of the frames that the model was made for.
     genders: of the corpus' speakers, by speaker.
     folds: their names, in order.
     contour_rate: frames a second of contours; None for classes.
@@ -145,7 +147,9 @@ def pack(
     stored = recipe.plans[name]["stored"]
     sequence = spec["frame_rate"] is not None
     shape = (stored, spec["dim"]) if sequence else (spec["dim"],)
-    inputs[name] = np.zeros((size, *shape), spec["dtype"])
+    # What is standardised already is no longer of 16 bits.
+    dtype = "float32" if name in recipe.by_speaker else spec["dtype"]
+    inputs[name] = np.zeros((size, *shape), dtype)
     lengths[name] = np.zeros(size, np.int32)
     for row, example in enumerate(examples):
       values = example[name][:stored] if sequence else example[name]
@@ -183,9 +187,9 @@ def add_moments(
     values = [
       (round(s * rate), e[name]) for s, e in zip(starts, examples, strict=True)
     ]
-    moments = window_moments(values)
+    whole = window_moments(values)
     for example in changed:
-      example[moments_of(name)] = moments
+      example[moments_of(name)] = whole
   return changed
 
 
@@ -213,12 +217,11 @@ def standardize_speaker(
     )
   changed = [dict(example) for example in examples]
   for name in recipe.by_speaker:
-    rows = np.concatenate([np.atleast_2d(e[name]) for e in examples])
-    mean, deviation = rows.mean(axis=0), rows.std(axis=0, dtype=np.float64)
-    deviation = np.where(deviation > 1e-8, deviation, 1.0)
+    rows = [np.atleast_2d(as_float(example[name])) for example in examples]
+    mean, deviation = moments(np.concatenate(rows))
     bound = recipe.plans[name]["clip"] or math.inf
     for example in changed:
-      values = (example[name] - mean) / deviation
+      values = (as_float(example[name]) - mean) / deviation
       example[name] = np.clip(values, -bound, bound).astype(np.float32)
   return changed
 
@@ -232,16 +235,15 @@ def make_recipe(config, dataset) -> Recipe:
 
   Returns:
     The recipe.
+
+  Raises:
+    UserError: shards that do not tell how far audio was padded.
   """
   metadata, table = dataset.shards.metadata, dataset.shards.table
   plans = dataset.examples.plans
   inputs = {
     name: {"dtype": "float32", **metadata["inputs"][name]} for name in plans
   }
-  pad_to = None
-  if metadata["recipe"].get("pad_to") == "longest_raw":
-    # Durations are quotients of whole samples: what is off is rounding.
-    pad_to = math.ceil(round(table.duration.max() * metadata["rate"], 3))
   return Recipe(
     system="-".join(part for part in (config.system, config.variant) if part),
     corpus=config.data.corpus,
@@ -250,7 +252,7 @@ def make_recipe(config, dataset) -> Recipe:
     made=json.loads(json.dumps(metadata["recipe"])),
     inputs=inputs,
     plans={name: dataclasses.asdict(plan) for name, plan in plans.items()},
-    pad_to=pad_to,
+    pad_to=_pad_to(dataset.shards),
     longest=_longest(dataset, inputs),
     genders=dict(
       zip(table.speakers.tolist(), table.genders.tolist(), strict=True)
@@ -260,19 +262,45 @@ def make_recipe(config, dataset) -> Recipe:
   )
 
 
+def _pad_to(shards) -> int | None:
+  """Samples that the shards' audio was padded to, skipped recordings included.
+
+  Raises:
+    UserError: they are without that field, and recordings are missing.
+  """
+  metadata = shards.metadata
+  if "pad_to" in metadata:
+    return metadata["pad_to"]
+  if metadata["recipe"].get("pad_to") != "longest_raw":
+    return None
+  if metadata["skipped"]:
+    raise UserError(
+      f"the shards at {shards.path} do not say how far they were padded, and "
+      f"{len(metadata['skipped'])} recordings were left out: build them again "
+      "(python -m data_prep.build ... --skip-bad --overwrite)."
+    )
+  return samples_in(shards.table.duration.max(), metadata["rate"])
+
+
+def samples_in(seconds: float, rate: int) -> int:
+  """Whole samples, the last one begun.
+
+  Durations are quotients of whole samples: what is off is rounding.
+  """
+  return math.ceil(round(seconds * rate, 3))
+
+
 def _longest(dataset, inputs: dict[str, dict]) -> float:
-  """Seconds of the longest utterance that no input cuts."""
-  durations = dataset.shards.table.duration[dataset.examples.keep]
-  # Frames that would reach past an utterance are left out; those of a contour
-  # never do.
-  slack = 0.1 if dataset.contours is None else 0.0
-  longest = [durations.max()]
-  for name, plan in dataset.examples.plans.items():
-    if inputs[name]["frame_rate"] is not None:
-      bound = plan.stored / inputs[name]["frame_rate"]
-      whole = durations[durations <= bound + slack]
-      longest.append(whole.max(initial=bound))
-  return float(min(longest))
+  """Seconds of the longest utterance in use, or of the longest contour.
+
+  Inputs that are cut short of that are cut in predictions, too, beside
+  functionals of the whole. Contours cannot be: they have a value for every
+  frame heard.
+  """
+  if dataset.contours is None:
+    return float(dataset.shards.table.duration[dataset.examples.keep].max())
+  plans = dataset.examples.plans
+  return min(p.stored / inputs[name]["frame_rate"] for name, p in plans.items())
 
 
 def to_json(recipe: Recipe) -> str:

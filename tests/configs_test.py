@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from configs import common, ds_lstm
+from configs import aae, adieu, common, dat, dcaen, ds_lstm
 from ser_jax import experiment
 from ser_jax.errors import UserError
 
@@ -30,6 +30,36 @@ def test_each_word_changes_the_config():
   for words in DS_LSTM_WORDS:
     if words not in ("dual", "dual,synthetic"):
       assert ds_lstm.get_config(words).to_json() != plain, words
+
+
+@pytest.mark.parametrize(
+  "make",
+  [
+    *(module.get_config for module in (aae, adieu, dat, dcaen, ds_lstm)),
+    lambda: dat.get_config("best"),
+    lambda: dat.get_config("best,by_speaker,emodb"),
+    lambda: aae.get_config("fr_aae"),
+    lambda: adieu.get_config("blstm_compare"),
+  ],
+)
+def test_no_section_stands_in_two_places(make):
+  """Whoever overrides a field changes that one alone."""
+  sections = []
+
+  def walk(section):
+    for value in section.values():
+      if isinstance(value, common.ConfigDict):
+        sections.append(value)
+        walk(value)
+
+  walk(make())
+  assert len({id(section) for section in sections}) == len(sections)
+
+
+def test_an_input_is_overridden_alone():
+  config = dat.get_config("best")
+  config.data.inputs.is13.clip = 1.0
+  assert config.data.inputs.is10.clip == 5.0
 
 
 @pytest.mark.parametrize(

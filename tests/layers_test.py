@@ -46,7 +46,7 @@ MAY_IMPORT = {
   # Read where features are made, hence without JAX (see below), which
   # `data.recordings` does without, too.
   "ser_jax.inference": FLOOR | {"ser_jax.data", "ser_jax.workdir"},
-  "ser_jax.export": FLOOR | {"ser_jax.inference"},
+  "ser_jax.export": FLOOR | {"ser_jax.features", "ser_jax.inference"},
   "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
   "ser_jax.inspection": FLOOR | PIPELINE | {"ser_jax.runs", "ser_jax.workdir"},
   "ser_jax.system": FLOOR | PIPELINE,

@@ -11,7 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from ser_jax.batch import Batch
+from ser_jax.data.contours import CONTOURS
 from ser_jax.errors import UserError
+
+# The input whose rows are stretches of samples, not features of a frame.
+SAMPLES = "waveform"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,34 @@ class Augmentation:
       self.frequency_masks and self.frequency_width
     )
     return bool(masks or self.speed or self.noise or self.gain)
+
+
+def check(config) -> None:
+  """Refuses what would part inputs from targets, or mean nothing.
+
+  Args:
+    config: the whole config.
+
+  Raises:
+    UserError: a speed that contours would not follow; or what is of features
+      over time (a speed, bands, the loudness of logarithmic spectra) asked of
+      rows of samples.
+  """
+  how = Augmentation(**config.augment)
+  if how.speed and config.data.target == CONTOURS:
+    raise UserError(
+      f"config.augment.speed={how.speed} does not go with config.data.target="
+      f"{CONTOURS!r}: inputs would be played faster or slower than their "
+      "targets. Set it to 0."
+    )
+  for field in ("speed", "frequency_masks", "gain"):
+    value = getattr(how, field)
+    if value and SAMPLES in config.data.inputs:
+      raise UserError(
+        f"config.augment.{field}={value} is for features of frames: the rows "
+        f"of config.data.inputs.{SAMPLES} are samples, which it would distort. "
+        "Set it to 0; time_masks and noise go with samples, too."
+      )
 
 
 def augment(

@@ -10,6 +10,7 @@ import logging
 import numpy as np
 from jaxtyping import Float, Int
 
+from ser_jax.data.moments import is_constant
 from ser_jax.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -45,13 +46,11 @@ class Contours:
     """Mean and deviation of each target over some utterances; 1 if constant."""
     values = self.valid(part).astype(np.float64)
     mean, deviation = values.mean(axis=0), values.std(axis=0)
-    for name, spread in zip(self.names, deviation, strict=True):
-      if spread <= 1e-8:
-        LOG.warning(
-          "%s is constant in training: there is nothing to learn", name
-        )
-    deviation = np.where(deviation > 1e-8, deviation, 1.0)
-    return mean.astype(np.float32), deviation.astype(np.float32)
+    constant = is_constant(mean, deviation)
+    for name in np.array(self.names)[constant]:
+      LOG.warning("%s is constant in training: there is nothing to learn", name)
+    divisor = np.where(constant, 1.0, deviation)
+    return mean.astype(np.float32), divisor.astype(np.float32)
 
 
 def read_contours(

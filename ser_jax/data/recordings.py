@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from ser_jax.data.moments import divisor
+
 MARK = "@"
 
 
@@ -57,4 +59,4 @@ def window_moments(
     sums += fresh.size, fresh.sum(), np.square(fresh).sum()
   mean = sums[1] / max(sums[0], 1.0)
   deviation = np.sqrt(max(sums[2] / max(sums[0], 1.0) - mean**2, 0.0))
-  return np.array([mean, deviation if deviation > 1e-8 else 1.0], np.float32)
+  return np.array([mean, divisor(mean, deviation)], np.float32)

@@ -7,6 +7,7 @@ import flax.struct
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ser_jax.data.moments import divisor
 from ser_jax.data.recordings import (
   MARK,
   as_float,
@@ -179,7 +180,7 @@ def _moments(
   return {
     name: (
       mean[name].astype(np.float32),
-      np.where(d > 1e-8, d, 1.0).astype(np.float32),
+      divisor(mean[name], d).astype(np.float32),
     )
     for name, d in deviation.items()
   }

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS
-from ser_jax.inference import Features, Recipe, add_moments
+from ser_jax.inference import Features, Recipe, add_moments, samples_in
 
 RATES = (1000, 384_000)  # Hz
 MOST_CHANNELS = 32
@@ -64,7 +64,7 @@ def make_windows(
 
   Args:
     recipe: of the model.
-    length: seconds; 0 for the longest utterance that the model was made for.
+    length: seconds; 0 for those of the longest utterance of training.
     hop: seconds; 0 for windows end to end or, of contours, that half overlap.
 
   Returns:
@@ -73,13 +73,13 @@ def make_windows(
   Raises:
     UserError: windows that the model cannot take, or that leave gaps.
   """
-  longest = math.floor(1000 * recipe.longest) / 1000
   if length > recipe.longest or length < 0:
+    at_most = math.floor(1000 * recipe.longest) / 1000
     raise UserError(
       f"--window={length:g}: {recipe.system} was made for utterances of up to "
-      f"{longest:g} s; give at most that, or 0 for just that."
+      f"{at_most:g} s; give at most that, or 0 for just that."
     )
-  length = length or longest
+  length = length or recipe.longest
   if not 0 <= hop <= length:
     raise UserError(
       f"--hop={hop:g} must lie between 0 (the default) and the window's "
@@ -201,7 +201,8 @@ def _spans(
   frames: int, rate: int, windows: Windows
 ) -> Iterator[tuple[int, int]]:
   """First sample and number of samples of each window, the last one whole."""
-  length, step = round(windows.length * rate), round(windows.step * rate) or 1
+  length = samples_in(windows.length, rate)
+  step = round(windows.step * rate) or 1
   hop = max(step, round(windows.hop * rate))
   first = 0
   while first + length < frames:

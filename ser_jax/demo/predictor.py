@@ -18,7 +18,7 @@ from ser_jax.data.examples import Examples
 from ser_jax.data.prepare import prepare
 from ser_jax.data.statistics import InputPlan, Statistics
 from ser_jax.errors import UserError
-from ser_jax.features.sets import FEATURE_SETS
+from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import FoldArrays, Inputs, Lengths, Predictor, Recipe
 from ser_jax.system import make_stages
 from ser_jax.tasks.task import Task
@@ -88,13 +88,7 @@ def read_recipe(workdir: pathlib.Path) -> tuple[Recipe, FoldArrays]:
       "--mode=evaluate write: repeat the training's command with either."
     )
   recipe, folds = inference.load(workdir)
-  now = json.loads(json.dumps(FEATURE_SETS[recipe.features].recipe))
-  if now != recipe.made:
-    raise UserError(
-      f"--workdir={workdir} was trained on {recipe.features} made otherwise "
-      "than this version makes them: predict with the version that trained it "
-      "(environment.json has its commit)."
-    )
+  require_unchanged(recipe.features, recipe.made, source=f"--workdir={workdir}")
   return recipe, folds
 
 

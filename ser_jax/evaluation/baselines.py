@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from ser_jax.data.moments import is_constant
 from ser_jax.errors import UserError
 from ser_jax.evaluation import metrics
 
@@ -82,7 +83,7 @@ def _standardize(
   """By the training part; what is constant there becomes 0."""
   part = features[train].astype(np.float64)
   mean, deviation = part.mean(axis=0), part.std(axis=0)
-  constant = deviation <= 1e-8 * np.maximum(np.abs(mean), 1.0)
+  constant = is_constant(mean, deviation)
   x = (features - mean) / np.where(constant, 1.0, deviation)
   # A test utterance may lie as far out as it likes: at most 10 deviations.
   return np.clip(np.where(constant, 0.0, x), -10.0, 10.0)

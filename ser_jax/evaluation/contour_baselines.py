@@ -11,6 +11,7 @@ import logging
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ser_jax.data.moments import moments
 from ser_jax.data.recordings import recording_of, start_of
 from ser_jax.evaluation import contours
 
@@ -39,7 +40,7 @@ def linear_svr(
   """
   from sklearn.svm import LinearSVR
 
-  standard, (mean, spread) = _moments(train[0]), _moments(train[1])
+  standard, (mean, spread) = moments(train[0]), moments(train[1])
   x = _standardize(train[0], standard)
   wanted = (train[1] - mean) / spread
   machines, costs = [], []
@@ -167,15 +168,8 @@ def _arrays(
   }
 
 
-def _moments(values: Float[np.ndarray, "_ columns"]):
-  """Means and deviations; 1 for those of constant columns."""
-  mean, deviation = values.mean(axis=0), values.std(axis=0)
-  constant = deviation <= 1e-8 * np.maximum(np.abs(mean), 1.0)
-  return mean, np.where(constant, 1.0, deviation)
-
-
-def _standardize(features: Features, moments) -> Features:
-  mean, deviation = moments
+def _standardize(features: Features, standard) -> Features:
+  mean, deviation = standard
   return np.clip((features - mean) / deviation, -FURTHEST, FURTHEST)
 
 

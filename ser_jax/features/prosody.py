@@ -1,7 +1,8 @@
 """Loudness and pitch in time: targets that every recording has.
 
 Frames are those of `waveform.frames`, so that a contour has a value for each
-row of samples. Both depend on the frame alone but for the pitch tracker's path.
+row of samples. Loudness is that of the frame over that of all frames; pitch is
+the frame's own but for the tracker's path across them.
 """
 
 import numpy as np

@@ -6,11 +6,13 @@ the shards' metadata, so that features made otherwise are never mixed in.
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+from ser_jax.errors import UserError
 from ser_jax.features import (
   audio,
   frame_sets,
@@ -263,3 +265,23 @@ FEATURE_SETS = {
     ),
   )
 }
+
+
+def require_unchanged(name: str, made: dict, *, source: str) -> None:
+  """Refuses features that a model was not trained on.
+
+  Args:
+    name: of the feature set.
+    made: its recipe at the time of training, as read from JSON.
+    source: what messages call the model.
+
+  Raises:
+    UserError: the set is gone, or made otherwise by now.
+  """
+  now = FEATURE_SETS.get(name)
+  if now is None or json.loads(json.dumps(now.recipe)) != made:
+    raise UserError(
+      f"{source} was trained on {name} made otherwise than this version makes "
+      "them: predict with the version that trained it (environment.json in the "
+      "folder of the training has its commit)."
+    )

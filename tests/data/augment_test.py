@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from configs import adieu, dat, dcaen
+from ser_jax import experiment
 from ser_jax.batch import Batch
 from ser_jax.data.augment import Augmentation, augment
 from ser_jax.errors import UserError
@@ -118,3 +120,31 @@ def test_many_devices_augment_as_one_does(devices):
 def test_numbers_out_of_range_are_refused(field, value):
   with pytest.raises(UserError, match=f"config.augment.{field}"):
     dataclasses.replace(ALL, **{field: value})
+
+
+@pytest.mark.parametrize(
+  ("config", "field", "message"),
+  [
+    (lambda: adieu.get_config("blstm_egemaps"), "speed", "than their targets"),
+    (lambda: adieu.get_config("bi128"), "speed", "than their targets"),
+    (lambda: dcaen.get_config("raw"), "speed", "are samples"),
+    (lambda: dcaen.get_config("dcaen"), "speed", "are samples"),
+    (lambda: adieu.get_config("bi128"), "frequency_masks", "are samples"),
+    (lambda: dcaen.get_config("raw"), "gain", "are samples"),
+  ],
+)
+def test_what_targets_or_samples_cannot_follow_is_refused(
+  config, field, message
+):
+  config = config()
+  config.augment.update({"time_masks": 1, "time_width": 0.1, "noise": 0.1})
+  experiment.check(config)
+  config.augment[field] = type(config.augment[field])(getattr(ALL, field))
+  with pytest.raises(UserError, match=message):
+    experiment.check(config)
+
+
+def test_features_of_frames_may_be_augmented_in_every_way():
+  config = dat.get_config()
+  config.augment.update(dataclasses.asdict(ALL))
+  experiment.check(config)

@@ -14,6 +14,8 @@ import soundfile
 
 from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
+from ser_jax.features import audio
+from ser_jax.features.sets import FEATURE_SETS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -129,6 +131,37 @@ def test_bad_audio_is_named_or_skipped(few, tmp_path, damage):
   shards = open_shards(tmp_path / "out")
   assert len(shards) == 11
   assert bad.stem in shards.metadata["skipped"]
+
+
+def test_recordings_that_changed_places_are_other_shards(built, few, tmp_path):
+  raw, out = tmp_path / "raw", tmp_path / "emodb"
+  shutil.copytree(few, raw)
+  shutil.copytree(built, out)
+  assert build(raw, out).returncode == 0
+  one, other = sorted(raw.iterdir())[:2]
+  first, second = one.read_bytes(), other.read_bytes()
+  one.write_bytes(second)
+  other.write_bytes(first)
+  done = build(raw, out)
+  assert done.returncode == 1
+  assert "digest is" in done.stderr and "--overwrite" in done.stderr
+
+
+def test_what_is_skipped_is_padded_to_and_told(few, tmp_path):
+  """Others can be made again as they are in the shards."""
+  raw, out = tmp_path / "raw", tmp_path / "out"
+  shutil.copytree(few, raw)
+  bad, good = sorted(raw.iterdir())[:2]
+  soundfile.write(bad, np.zeros(160000), 16000)
+  done = build(raw, out, "--features=dat_mfcc", "--skip-bad")
+  assert done.returncode == 0, done.stderr
+  shards = open_shards(out)
+  assert shards.metadata["pad_to"] == 160000
+  assert shards.table.duration.max() < 10
+  again = FEATURE_SETS["dat_mfcc"].extract(
+    *audio.load(good), pad_to=shards.metadata["pad_to"]
+  )
+  np.testing.assert_array_equal(again["features"], shards.read(0)["features"])
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "metadata"])

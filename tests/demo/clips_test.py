@@ -58,6 +58,17 @@ def test_windows_reach_from_start_to_end(seconds, hop, expected):
   assert spans(seconds, clips.Windows(1.0, hop)) == expected
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+def test_the_longest_utterance_is_one_window(rate):
+  """Of samples, not of milliseconds: Emo-DB's longest has 143,652."""
+  longest = 143652
+  recipe = dataclasses.replace(RECIPE, longest=longest / rate)
+  windows = clips.make_windows(recipe)
+  assert list(clips._spans(longest, rate, windows)) == [(0, longest)]
+  found = list(clips._spans(longest + 1, rate, windows))
+  assert found == [(0, longest), (1, longest)]
+
+
 def test_windows_of_contours_start_with_frames():
   recipe = dataclasses.replace(RECIPE, contour_rate=25.0, longest=1.01)
   windows = clips.make_windows(recipe)

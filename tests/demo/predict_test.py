@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import types
+import zipfile
 
 import jax
 import numpy as np
@@ -252,8 +253,6 @@ def test_an_export_needs_no_code_of_models(exported):
 
 
 def test_an_export_is_for_every_platform(exported):
-  import zipfile
-
   with zipfile.ZipFile(exported) as file:
     program = jax.export.deserialize(bytearray(file.read("predict.jax")))
   assert program.platforms == export.PLATFORMS
@@ -264,6 +263,25 @@ def test_a_damaged_export_is_refused(tmp_path, content):
   path = tmp_path / "model.zip"
   path.write_bytes(content)
   with pytest.raises(UserError, match="no export that this version reads"):
+    export.read(path)
+
+
+def test_features_made_otherwise_are_refused(exported, moved, tmp_path):
+  """By a workdir as by an export."""
+  arrays = dict(np.load(moved / inference.FILE))
+  recipe = json.loads(str(arrays["recipe"]))
+  recipe["made"]["rate"] = 8000
+  np.savez(moved / inference.FILE, **arrays | {"recipe": json.dumps(recipe)})
+  with pytest.raises(UserError, match="was trained on ds_lstm made otherwise"):
+    predictor.load(moved)
+  path = tmp_path / "model.zip"
+  with zipfile.ZipFile(exported) as old, zipfile.ZipFile(path, "w") as new:
+    for name in old.namelist():
+      content = old.read(name)
+      if name == "recipe.json":
+        content = json.dumps(json.loads(content) | {"recipe": recipe})
+      new.writestr(name, content)
+  with pytest.raises(UserError, match="was trained on ds_lstm made otherwise"):
     export.read(path)
 
 

@@ -1,0 +1,61 @@
+"""What counts as constant, the same wherever something is standardised."""
+
+import numpy as np
+import pytest
+
+from ser_jax.data import statistics
+from ser_jax.data.contours import Contours
+from ser_jax.data.moments import is_constant, moments
+from ser_jax.data.protocols import Fold
+from tests import fakes
+
+
+def test_moments_are_those_worked_by_hand():
+  values = np.array([[1, 7, 0], [3, 7, 8]], np.int16)
+  mean, divisor = moments(values)
+  np.testing.assert_array_equal(mean, [2, 7, 4])
+  np.testing.assert_array_equal(divisor, [1, 1, 4])
+  mean, divisor = moments(np.float32([[0, 2], [4, 6]]), axis=None)
+  assert mean == 3 and divisor == pytest.approx(5**0.5)
+  assert mean.dtype == divisor.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+  ("mean", "deviation", "constant"),
+  [
+    (0.0, 0.0, True),
+    (0.0, 5e-9, True),
+    (0.5, 2e-8, False),
+    (1e10, 50.0, True),
+    (-1e10, 50.0, True),
+    (1e10, 200.0, False),
+  ],
+)
+def test_rounding_grows_with_the_mean(mean, deviation, constant):
+  assert is_constant(np.float64(mean), np.float64(deviation)) == constant
+
+
+def of_folds(column):
+  shards = fakes.FakeShards(each=4)
+  for index in range(len(shards)):
+    shards.read(index)["frames"] = np.tile(column[:, None], 3)
+  everyone = np.arange(len(shards))
+  fold = Fold("one", everyone, everyone[:0], everyone[:0])
+  config = fakes.data_config()
+  plans = statistics.make_plans(shards, config, (fold,), everyone)
+  found = statistics.fold_statistics(shards, plans, fold)
+  return found.deviation["frames"][0]
+
+
+def of_contours(column):
+  values = np.tile(column, (3, 1))[:, :, None]
+  contours = Contours(("x",), 25.0, values, np.full(3, len(column)))
+  return contours.moments(np.arange(3))[1][0]
+
+
+@pytest.mark.parametrize("of", [of_folds, of_contours])
+def test_all_agree_on_constants(of):
+  """Two deviations of a mean of 1e10, one of them rounding."""
+  for apart, expected in ((50.0, 1.0), (500.0, 500.0)):
+    column = 1e10 + np.tile([-apart, apart], 10)
+    assert of(column) == pytest.approx(expected, rel=1e-5)
