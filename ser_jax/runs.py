@@ -194,8 +194,14 @@ def train_group(
   group: Group,
   log: workdirs.MetricsLog,
   should_stop: Callable[[], bool],
-) -> None:
-  """Trains a group through all stages and saves its predictions."""
+) -> tuple[str, ...]:
+  """Trains a group through all stages, and saves its runs' predictions.
+
+  Those of runs that diverged apart: a run without predictions is not finished.
+
+  Returns:
+    The names of runs that diverged.
+  """
   config, layout = experiment.config, experiment.layout
   stats = group_statistics(experiment, group)
   best = None
@@ -223,7 +229,7 @@ def train_group(
       should_stop=should_stop,
     )
     with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
-      best, last, _ = loop.fit(
+      best, last, books = loop.fit(
         engine,
         group,
         layout.place_runs(state),
@@ -232,7 +238,13 @@ def train_group(
         checkpoints,
         hooks,
       )
-  save_predictions(experiment, engines[-1], group, best, last)
+  diverged = tuple(
+    run.name
+    for run, epoch in zip(group, books.diverged, strict=True)
+    if epoch >= 0
+  )
+  save_predictions(experiment, engines[-1], group, best, last, diverged)
+  return diverged
 
 
 def restore_group(
@@ -247,9 +259,9 @@ def restore_group(
         f"--workdir={experiment.workdir} has no checkpoint of {group[0].name}: "
         "finish it with --mode=train."
       )
-    arrays, _ = checkpoints.restore({"state": state, "best": state.weights})
+    arrays, _ = checkpoints.restore(loop.kept_arrays(state))
   place = experiment.layout.place_runs
-  return place(arrays["best"]), place(arrays["state"].weights)
+  return place(arrays["best"]), place(arrays["last"])
 
 
 def restore_best(experiment: Experiment, group: Group) -> PyTree:
@@ -326,10 +338,19 @@ def save_predictions(
   group: Group,
   best: PyTree,
   last: PyTree,
+  left_out: Sequence[str] = (),
 ) -> None:
   """Predicts every run's test part, with the best and the last weights.
 
   Contours of the validation part, too: post-processing is chosen on them.
+
+  Args:
+    experiment: what is run.
+    engine: of its last stage.
+    group: runs of one program.
+    best: their best weights, placed.
+    last: their last weights, placed.
+    left_out: names of runs that are not to be saved.
   """
   stats = group_statistics(experiment, group)
   weights = {"predictions": best, "predictions_last": last}
@@ -339,6 +360,8 @@ def save_predictions(
     parts = [getattr(run, side) for run in group]
     scores = loop.predict(engine, weights.get(stem, best), stats, parts)
     for run, part, found in zip(group, parts, scores, strict=True):
+      if run.name in left_out:
+        continue
       processes.only_primary(workdirs.write_arrays)(
         predictions_file(experiment.workdir, run).with_name(f"{stem}.npz"),
         _predictions(experiment, run, part, found),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Int, PyTree
+from jaxtyping import Bool, Int, PyTree
 from tqdm import tqdm
 
 from ser_jax.data import order
@@ -21,7 +21,7 @@ from ser_jax.errors import UserError
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.engine import Engine, predict
 from ser_jax.train.optimizers import current_rate
-from ser_jax.train.state import TrainState, require_finite
+from ser_jax.train.state import TrainState, are_finite
 
 LOG = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Books:
     totals: metric sums of that epoch: name to `[sum, count]` of each run.
     best: each run's best `[metric, -loss]`.
     best_epoch: the epoch of it.
+    diverged: the epoch in which a run's numbers ceased to be finite, or -1.
   """
 
   epoch: int
@@ -86,6 +87,7 @@ class Books:
   totals: dict[str, list[list[float]]]
   best: list[list[float]]
   best_epoch: list[int]
+  diverged: list[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +107,21 @@ class Hooks:
   should_stop: Callable[[], bool]
 
 
+class Diverged(UserError):
+  """Losses or weights of a whole group are not finite; no use going on."""
+
+
 class Stopped(Exception):
   """The process was asked to stop; a checkpoint has been written."""
 
 
 @dataclasses.dataclass
 class _Training:
-  """A group in training: what is fixed, then what each step changes."""
+  """A group in training: what is fixed, then what each step changes.
+
+  `last` are the weights with which each run ended, or its last whole epoch: a
+  run that has stopped goes on in the program for as long as others train.
+  """
 
   engine: Engine
   runs: Sequence[Run]
@@ -121,6 +131,7 @@ class _Training:
   hooks: Hooks
   state: TrainState
   best: PyTree
+  last: PyTree
   books: Books
 
 
@@ -148,13 +159,14 @@ def fit(
     The best and the last weights of every run, placed, and the books.
 
   Raises:
-    UserError: a loss or the weights are not finite.
+    Diverged: losses or weights of all runs have ceased to be finite.
     Stopped: `should_stop` said so.
   """
-  state, best, books = _resume(engine, state, len(runs), checkpoints)
   training = _Training(
-    engine, runs, statistics, settings, checkpoints, hooks, state, best, books
+    *(engine, runs, statistics, settings, checkpoints, hooks),
+    *_resume(engine, state, len(runs), checkpoints),
   )
+  books = training.books
   hooks.rewind(books.epoch)
   items = engine.source.items(
     _rows(runs, settings, engine.batch_size, books.epoch, books.row)
@@ -179,7 +191,7 @@ def fit(
       if books.epoch % settings.checkpoint_epochs == 0:
         _save(training)
     _save(training)
-  return training.best, training.state.weights, books
+  return training.best, training.last, books
 
 
 def epoch_rows(
@@ -232,20 +244,33 @@ def _add(t: _Training, metrics: PyTree | None) -> None:
   """Adds one step's (sum, count) pairs to the epoch's."""
   if metrics is None:
     return
-  for name, pair in t.engine.layout.fetch_runs(metrics).items():
-    total = np.stack([np.asarray(x, np.float64) for x in pair], axis=-1)
-    bad = np.flatnonzero(~np.isfinite(total).all(axis=-1))
-    if len(bad):
-      raise UserError(
-        f"training: {name} of {t.runs[bad[0]].name} is not finite in epoch "
-        f"{t.books.epoch + 1} near step {t.books.row}: lower "
-        "config.optimizer.learning_rate or set config.optimizer.clip_norm, in "
-        "another --workdir. Checkpoints of finite steps are kept."
-      )
-    before = t.books.totals.get(name)
-    if before is not None:
-      total = total + np.asarray(before)
-    t.books.totals[name] = total.tolist()
+  found = t.engine.layout.fetch_runs(metrics)
+  values = found.values.astype(np.float64)
+  for name, total in zip(found.names, values.swapaxes(0, 1), strict=True):
+    _mark(t, name, np.isfinite(total).all(axis=-1))
+    before = t.books.totals.get(name, np.zeros_like(total))
+    t.books.totals[name] = (total + before).tolist()
+
+
+def _mark(t: _Training, name: str, finite: Bool[np.ndarray, "runs"]) -> None:
+  """Gives up runs whose numbers are not finite; the others go on.
+
+  Raises:
+    Diverged: there are no others.
+  """
+  books = t.books
+  for number in np.flatnonzero(~finite):
+    if _stopped(books, t.settings, number):
+      continue
+    books.diverged[number] = books.epoch
+    message = (
+      f"training: {name} of {t.runs[number].name} is not finite in epoch "
+      f"{books.epoch + 1} near step {books.row}: lower config.optimizer."
+      "learning_rate or set config.optimizer.clip_norm, in another --workdir."
+    )
+    if min(books.diverged) >= 0:
+      raise Diverged(f"{message} The last finite checkpoint is kept.")
+    LOG.error("%s The other runs go on.", message)
 
 
 def _close_epoch(t: _Training, start: float) -> None:
@@ -255,12 +280,15 @@ def _close_epoch(t: _Training, start: float) -> None:
     t.engine, t.state.weights, t.statistics, [r.validation for r in t.runs]
   )
   rates = _learning_rates(t)
+  training = np.array(
+    [not _stopped(books, settings, number) for number in range(len(t.runs))]
+  )
   improved = np.zeros(len(t.runs), bool)
-  for number, run in enumerate(t.runs):
+  for number in np.flatnonzero(training):
+    run = t.runs[number]
     found = t.hooks.score(run, scores[number])
     rank = [float(found[settings.metric]), -float(found["loss"])]
-    stopped = _stopped(books, settings, number)
-    if rank > books.best[number] and not stopped:
+    if rank > books.best[number]:
       improved[number] = True
       books.best[number], books.best_epoch[number] = rank, books.epoch
     t.hooks.log(
@@ -281,8 +309,10 @@ def _close_epoch(t: _Training, start: float) -> None:
         "seconds": round(time.perf_counter() - start, 3),
       }
     )
+  select, weights = t.engine.layout.select, t.state.weights
   if improved.any():
-    t.best = t.engine.layout.select(improved, t.state.weights, t.best)
+    t.best = select(improved, weights, t.best)
+  t.last = select(training, weights, t.last)
   books.epoch, books.row, books.totals = books.epoch + 1, 0, {}
 
 
@@ -294,7 +324,9 @@ def _learning_rates(t: _Training) -> dict[str, np.ndarray]:
 
 
 def _stopped(books: Books, settings: Settings, run: int) -> bool:
-  """Whether a run has gone without a new best for too long."""
+  """Whether a run has diverged, or was without a new best for too long."""
+  if books.diverged[run] >= 0:
+    return True
   if not settings.patience or books.best_epoch[run] < 0:
     return False
   return books.epoch - books.best_epoch[run] > settings.patience
@@ -306,7 +338,11 @@ def _finished(books: Books, settings: Settings) -> bool:
 
 
 def _postfix(books: Books, settings: Settings) -> dict[str, str]:
-  values = [rank[0] for rank in books.best]
+  values = [
+    rank[0]
+    for rank, epoch in zip(books.best, books.diverged, strict=True)
+    if epoch < 0
+  ]
   return {f"best {settings.metric}": f"{np.mean(values):.3f}"}
 
 
@@ -314,36 +350,34 @@ def _save(t: _Training) -> None:
   """Begins a checkpoint; orbax never sees device arrays."""
   fetch, books = t.engine.layout.fetch_runs, t.books
   state = fetch(t.state)
-  require_finite(state.weights, [run.name for run in t.runs])
+  _mark(t, "a weight", are_finite(state.weights, len(t.runs)))
   t.checkpoints.save(
     # The end of an epoch differs from the start of the next: validation.
     books.epoch * (t.settings.steps + 1) + books.row,
-    {"state": state, "best": fetch(t.best)},
+    {"state": state, "best": fetch(t.best), "last": fetch(t.last)},
     dataclasses.asdict(books),
   )
 
 
+def kept_arrays(state: TrainState) -> dict[str, PyTree]:
+  """What a checkpoint holds, in the order of `_resume`, for a fresh state."""
+  return {"state": state, "best": state.weights, "last": state.weights}
+
+
 def _resume(
   engine: Engine, state: TrainState, runs: int, checkpoints: Checkpoints
-) -> tuple[TrainState, PyTree, Books]:
+) -> tuple[TrainState, PyTree, PyTree, Books]:
   """The newest checkpoint if there is one, else the start."""
   layout = engine.layout
   if checkpoints.latest is None:
-    books = Books(0, 0, {}, [[-np.inf, -np.inf]] * runs, [-1] * runs)
-    # The step consumes its argument: the best weights need their own buffers.
-    everyone = np.ones(layout.size, bool)
-    return (
-      state,
-      layout.select(everyone, state.weights, state.weights),
-      books,
+    books = Books(
+      0, 0, {}, [[-np.inf, -np.inf]] * runs, [-1] * runs, [-1] * runs
     )
-  like = {
-    "state": layout.fetch_runs(state),
-    "best": layout.fetch_runs(state.weights),
-  }
-  arrays, progress = checkpoints.restore(like)
-  return (
-    layout.place_runs(arrays["state"]),
-    layout.place_runs(arrays["best"]),
-    Books(**progress),
-  )
+    # The step consumes its argument: these weights need their own buffers.
+    everyone, weights = np.ones(layout.size, bool), state.weights
+    best, last = (layout.select(everyone, weights, weights) for _ in range(2))
+    return state, best, last, books
+  state = layout.fetch_runs(state)
+  arrays, progress = checkpoints.restore(kept_arrays(state))
+  placed = (layout.place_runs(arrays[name]) for name in kept_arrays(state))
+  return (*placed, Books(**progress))

@@ -4,10 +4,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree, UInt32
+from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
 from ser_jax.batch import Batch
-from ser_jax.errors import UserError
 from ser_jax.tasks.task import Phase, Task
 from ser_jax.train.optimizers import evaluated
 
@@ -81,24 +80,12 @@ def split(params: dict, scope: tuple[str, ...] | None) -> tuple[dict, dict]:
   return moved, kept
 
 
-def require_finite(weights: Weights, names: list[str]) -> None:
-  """Refuses weights that no training can go on from.
-
-  Args:
-    weights: of a group of runs, on the host.
-    names: of the runs.
-
-  Raises:
-    UserError: a run has NaN or infinite weights.
-  """
-  for leaf in jax.tree.leaves(weights):
-    bad = ~np.isfinite(leaf).reshape(len(names), -1).all(axis=1)
-    if bad.any():
-      raise UserError(
-        f"training: weights of {names[int(bad.argmax())]} are not finite: "
-        "lower config.optimizer.learning_rate or set config.optimizer."
-        "clip_norm, in another --workdir. The last finite checkpoint is kept."
-      )
+def are_finite(tree: PyTree, runs: int) -> Bool[np.ndarray, "runs"]:
+  """Which runs of a group have finite numbers alone; arrays on the host."""
+  finite = np.ones(runs, bool)
+  for leaf in jax.tree.leaves(tree):
+    finite &= np.isfinite(leaf).reshape(runs, -1).all(axis=1)
+  return finite
 
 
 def init_opt_state(params: dict, phases: tuple[Phase, ...]) -> dict:

@@ -2,15 +2,39 @@
 
 from collections.abc import Callable
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ser_jax.batch import Batch
 from ser_jax.tasks.task import Count, Task, Totals
 from ser_jax.train import state as states
 from ser_jax.train.state import TrainState, Weights
+
+
+@flax.struct.dataclass
+class Sums:
+  """Metrics of a step as one array, which takes one transfer to the host.
+
+  Attributes:
+    values: (sum, count) of each metric.
+    names: of the metrics, in that order.
+  """
+
+  values: Float[Array, "*runs metrics 2"]
+  names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+  @classmethod
+  def of(cls, totals: Totals) -> "Sums":
+    """Stacks the metrics of one run."""
+    values = jnp.stack([jnp.stack(pair) for pair in totals.values()])
+    return cls(values.astype(jnp.float32), tuple(totals))
+
+  def __getitem__(self, name: str) -> Float[Array, "*runs 2"]:
+    """(sum, count) of a metric."""
+    return self.values[..., self.names.index(name), :]
 
 
 def train_step(
@@ -21,7 +45,7 @@ def train_step(
   total_steps: int,
   axis_name: str | None = None,
   accumulate: int = 1,
-) -> tuple[TrainState, Totals]:
+) -> tuple[TrainState, Sums]:
   """Walks the phases of a task once over a batch.
 
   Each phase sees the parameters and statistics that the one before left; what
@@ -50,7 +74,7 @@ def _train_step(
   total_steps: int,
   axis_name: str | None,
   accumulate: int,
-) -> tuple[TrainState, Totals]:
+) -> tuple[TrainState, Sums]:
   rng = jax.random.fold_in(states.key_for(state.seed, states.STEP), state.step)
   progress = state.step.astype(jnp.float32) / total_steps
   params, batch_stats = state.params, state.batch_stats
@@ -80,7 +104,7 @@ def _train_step(
     batch_stats=batch_stats,
     opt_state=opt_state,
   )
-  return state, metrics
+  return state, Sums.of(metrics)
 
 
 def _accumulated(

@@ -326,4 +326,4 @@ def test_microbatches_equal_the_large_batch(frames):
     for count in (1, 4)
   )
   assert_close(large.params, small.params)
-  assert len(changed(state.params, large.params)) == 4
+  assert changed(state.params, large.params) >= {"encoder", "y"}

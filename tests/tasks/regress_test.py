@@ -163,6 +163,6 @@ def test_microbatches_of_squared_errors_equal_the_large_batch():
 
 def test_the_correlation_of_a_batch_is_no_sum_of_its_parts():
   config = adieu.get_config("bi128,emodb")
-  config.accumulate = 2
+  config.accumulate, config.parallel.data = 2, 1
   with pytest.raises(UserError, match="config.accumulate=2.*phase regress"):
     systems.make_experiment(config, held=32)

@@ -102,13 +102,17 @@ class Bench:
     )
     self.examples = examples
 
-  def fit(self, folder, *, stop_after=None, score=None, patience=0):
-    """Fits; `stop_after` counts this call's steps."""
+  def start(self):
+    """Fresh states, on the host."""
     fresh = jax.vmap(
       functools.partial(init_state, task=self.task), in_axes=(0, None)
     )
     seeds = jnp.array([run.seed for run in self.runs], jnp.uint32)
-    state = jax.device_get(fresh(seeds, example_batch(self.examples, 2)))
+    return jax.device_get(fresh(seeds, example_batch(self.examples, 2)))
+
+  def fit(self, folder, *, stop_after=None, score=None, patience=0):
+    """Fits; `stop_after` counts this call's steps."""
+    state = self.start()
     lines, asked = [], []
 
     def should_stop():
@@ -161,11 +165,12 @@ def without_time(lines):
 
 
 @pytest.mark.parametrize("source", [Resident, Stream])
-@pytest.mark.parametrize("stop_after", [1, STEPS, STEPS + 2])
+@pytest.mark.parametrize("stop_after", [1, STEPS, STEPS + 2, EPOCHS * STEPS])
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
   tmp_path, source, stop_after
 ):
-  best, last, books, lines = Bench(source).fit(tmp_path / "whole")
+  bench = Bench(source)
+  best, last, books, lines = bench.fit(tmp_path / "whole")
   with pytest.raises(loop.Stopped):
     Bench(source).fit(tmp_path / "cut", stop_after=stop_after)
   again = Bench(source).fit(tmp_path / "cut")
@@ -173,6 +178,11 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
   assert books == again[2]
   tail = again[3]
   assert without_time(lines)[-len(tail) :] == without_time(tail)
+  with Checkpoints(tmp_path / "cut") as checkpoints:
+    like = loop.kept_arrays(bench.start())
+    kept, progress = checkpoints.restore(like)
+  assert_same((best, last), (kept["best"], kept["last"]))
+  assert loop.Books(**progress) == books
 
 
 def test_stream_trains_as_resident(tmp_path):
@@ -189,6 +199,45 @@ def test_stacked_runs_train_as_single_ones(tmp_path):
       jax.tree.leaves(alone[:2]), jax.tree.leaves(together[:2]), strict=True
     ):
       np.testing.assert_allclose(one[0], two[number], atol=1e-5)
+
+
+def test_a_stacked_run_ends_where_it_would_alone(tmp_path):
+  """One has its best epoch first, the other gets better all the time."""
+  marks = {0: [0.9, 0.1, 0.1], 5: [0.1, 0.2, 0.3]}
+
+  def fit(seeds, folder):
+    left = {seed: iter(marks[seed]) for seed in seeds}
+    return Bench(seeds=seeds, runs="vmap").fit(
+      tmp_path / folder,
+      score=lambda run, scores: {"wa": next(left[run.seed]), "loss": 1.0},
+      patience=1,
+    )
+
+  together = fit((0, 5), "both")
+  assert [line["seed"] for line in together[3]] == [0, 5, 0, 5, 5]
+  for number, seed in enumerate((0, 5)):
+    alone = fit((seed,), f"{seed}")
+    for one, two in zip(
+      jax.tree.leaves(alone[:2]), jax.tree.leaves(together[:2]), strict=True
+    ):
+      np.testing.assert_allclose(one[0], two[number], atol=1e-5)
+
+
+def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
+  bench = Bench(seeds=(0, 5), runs="vmap")
+  bench.statistics = jax.tree.map(
+    lambda x: x.at[1].set(jnp.nan) if x.dtype == jnp.float32 else x,
+    bench.statistics,
+  )
+  *found, books, lines = bench.fit(tmp_path / "both")
+  assert books.diverged == [-1, 0]
+  assert [line["seed"] for line in lines] == [0] * EPOCHS
+  *wanted, _, _ = Bench(seeds=(0,)).fit(tmp_path / "alone")
+  for one, two in zip(*map(jax.tree.leaves, (wanted, found)), strict=True):
+    np.testing.assert_allclose(one[0], two[0], atol=1e-5)
+  with Checkpoints(tmp_path / "both") as checkpoints:
+    _, progress = checkpoints.restore(loop.kept_arrays(bench.start()))
+  assert progress["diverged"] == [-1, 0]
 
 
 def test_the_best_epoch_is_kept(tmp_path):
@@ -224,17 +273,17 @@ def test_patience_stops_a_run(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_the_run(tmp_path):
-  with pytest.raises(UserError, match="one-seed0 is not finite in epoch"):
+  with pytest.raises(loop.Diverged, match="one-seed0 is not finite in epoch"):
     Bench(rate=np.inf).fit(tmp_path)
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
   """The last update overflows, of which no loss tells any more."""
   last = EPOCHS * STEPS - 1
-  with pytest.raises(UserError, match="weights of one-seed0 are not finite"):
+  with pytest.raises(UserError, match="a weight of one-seed0 is not finite"):
     Bench(rate=lambda step: jnp.where(step == last, np.inf, 1e-2)).fit(tmp_path)
   with Checkpoints(tmp_path) as checkpoints:
-    assert checkpoints.latest == (EPOCHS - 1) * STEPS
+    assert checkpoints.latest == (EPOCHS - 1) * (STEPS + 1)
 
 
 def test_another_model_is_refused(tmp_path):
@@ -283,7 +332,7 @@ def test_a_kill_during_a_save_loses_nothing_older(tmp_path):
 
 
 def test_books_survive_json():
-  books = loop.Books(1, 2, {"loss": [[1.0, 2.0]]}, [[-np.inf, 0.5]], [-1])
+  books = loop.Books(1, 2, {"loss": [[1.0, 2.0]]}, [[-np.inf, 0.5]], [-1], [0])
   again = loop.Books(**json.loads(json.dumps(vars(books))))
   assert again == books
 
