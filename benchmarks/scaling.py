@@ -183,7 +183,7 @@ def main() -> None:
       f"set XLA_FLAGS=--xla_force_host_platform_device_count={most}: there "
       f"are {len(jax.devices())} devices"
     )
-  peaks = DEVICES[arguments.peaks]
+  peaks = DEVICES[arguments.peaks]["tf32"]
   notes = NOTES.format(iteration=1e6 * ITERATION, hop=1e6 * HOP, strong=STRONG)
   parts = ["# Scaling over devices", notes]
   arguments.out.parent.mkdir(parents=True, exist_ok=True)

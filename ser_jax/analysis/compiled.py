@@ -53,7 +53,10 @@ def analyze(config, workdir: pathlib.Path) -> dict:
   experiment = experiments.assemble(config, workdir, dataset, held)
   layout = experiment.layout
   peaks = find_peaks(
-    config.analysis.peaks, layout.mesh.local_devices[0], layout.mesh.size
+    config.analysis.peaks,
+    layout.mesh.local_devices[0],
+    layout.mesh.size,
+    config.precision,
   )
   shapes = step_shapes(experiment)
   frames = shapes.most_common(1)[0][0]

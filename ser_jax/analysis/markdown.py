@@ -101,12 +101,16 @@ def _program(found: dict) -> list[str]:
   return parts
 
 
-def _roofline(found: dict) -> str:
-  peaks, seconds = found["peaks"], found["seconds"]
-  rates = ", ".join(
+def _rates(peaks: dict) -> str:
+  """Peaks of products by the type of what is multiplied."""
+  return ", ".join(
     f"{dtype} {quantity(rate, 'FLOP/s')}"
     for dtype, rate in peaks["flops"].items()
   )
+
+
+def _roofline(found: dict) -> str:
+  peaks, seconds = found["peaks"], found["seconds"]
   link = f", links {quantity(peaks['link'], 'B/s')}" if peaks["link"] else ""
   each = ", ".join(f"{k} {quantity(v, 's')}" for k, v in seconds.items() if v)
   by_op = ", ".join(
@@ -115,7 +119,7 @@ def _roofline(found: dict) -> str:
     if part
   )
   return (
-    f"Roofline of {peaks['name']} ({rates}, memory "
+    f"Roofline of {peaks['name']} ({_rates(peaks)}, memory "
     f"{quantity(peaks['bytes'], 'B/s')}{link}): at least "
     f"**{quantity(found['floor'], 's')}**, bound by **{found['bound']}** "
     f"({each}; memory: arguments and results once). Were nothing kept in a "
@@ -273,7 +277,6 @@ def _profile(found: dict) -> list[str]:
      row["executed"], row["category"], _short(row["source"])]
     for row in traced["top"]
   ]  # fmt: skip
-  peak = max(achieved["peaks"]["flops"].values())
   memory = (
     f" At most {quantity(found['memory'], 'B')} of device memory in use."
     if found["memory"]
@@ -292,8 +295,8 @@ def _profile(found: dict) -> list[str]:
     f"over ({share(fed['place_share'])}), {quantity(fed['bytes'], 'B')} from "
     f"host to device. {found['shapes']} shape(s) compiled in "
     f"{found['compile_seconds']:.1f} s.{memory}",
-    f"Achieved by each device: {quantity(achieved['flops'], 'FLOP/s')} of "
-    f"{quantity(peak, 'FLOP/s')}, {quantity(achieved['bytes'], 'B/s')} read "
+    f"Achieved by each device: {quantity(achieved['flops'], 'FLOP/s')} (peaks: "
+    f"{_rates(achieved['peaks'])}), {quantity(achieved['bytes'], 'B/s')} read "
     f"and written by instructions (memory: "
     f"{quantity(achieved['peaks']['bytes'], 'B/s')}; caches may give more). "
     f"The floor of {achieved['peaks']['name']} is "

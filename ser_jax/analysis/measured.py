@@ -45,7 +45,10 @@ def profile(config, workdir: pathlib.Path) -> dict:
   experiment = experiments.make_experiment(config, workdir)
   layout = experiment.layout
   peaks = find_peaks(
-    config.analysis.peaks, layout.mesh.local_devices[0], layout.mesh.size
+    config.analysis.peaks,
+    layout.mesh.local_devices[0],
+    layout.mesh.size,
+    config.precision,
   )
   stages = {
     stage.name: _stage(experiment, stage, engine, peaks)

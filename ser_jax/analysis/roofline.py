@@ -33,31 +33,47 @@ class Peaks:
   link: float = 0.0
 
 
-def _gpu(name: str, tf32: float, half: float, memory: float, link: float):
-  """Dense rates of a data sheet; float32 products run as TF32 by default."""
-  return Peaks(
-    name,
-    {"f32": tf32 * 1e12, "f16": half * 1e12, "bf16": half * 1e12},
-    memory * 1e9,
-    link * 1e9,
+def _gpu(
+  name: str, full: float, tf32: float, half: float, memory: float, link: float
+) -> dict[str, Peaks]:
+  """Dense rates of a data sheet, for each `config.precision`."""
+  return _each(
+    name, {"float32": full, "tf32": tf32, "bfloat16": tf32}, half, memory, link
   )
 
 
-def _tpu(name: str, bf16: float, memory: float, link: float):
-  """Google's figures; float32 products run in bfloat16 by default."""
-  return _gpu(name, bf16, bf16, memory, link)
+def _tpu(
+  name: str, bf16: float, memory: float, link: float
+) -> dict[str, Peaks]:
+  """Google's figures; a product of float32 is one of six of bfloat16."""
+  passes = {"float32": 6, "tf32": 3, "bfloat16": 1}
+  rates = {precision: bf16 / times for precision, times in passes.items()}
+  return _each(name, rates, bf16, memory, link)
 
 
-# TFLOP/s, TFLOP/s, GB/s, GB/s sent: the makers' data sheets, without sparsity.
+def _each(name: str, rates: dict, half: float, memory: float, link: float):
+  return {
+    precision: Peaks(
+      name,
+      {"f32": rate * 1e12, "f16": half * 1e12, "bf16": half * 1e12},
+      memory * 1e9,
+      link * 1e9,
+    )
+    for precision, rate in rates.items()
+  }
+
+
+# TFLOP/s of float32, TF32 and bfloat16 (TPUs: bfloat16), GB/s, GB/s sent: the
+# makers' data sheets, without sparsity.
 DEVICES = {
-  peaks.name: peaks
+  peaks["tf32"].name: peaks
   for peaks in (
-    _gpu("NVIDIA H200", 494.7, 989.4, 4800, 450),
-    _gpu("NVIDIA H100 80GB HBM3", 494.7, 989.4, 3350, 450),
-    _gpu("NVIDIA A100-SXM4-80GB", 156, 312, 2039, 300),
-    _gpu("NVIDIA A100-SXM4-40GB", 156, 312, 1555, 300),
-    _gpu("Tesla V100-SXM2-16GB", 15.7, 125, 900, 150),
-    _gpu("NVIDIA L4", 60, 121, 300, 32),
+    _gpu("NVIDIA H200", 66.9, 494.7, 989.4, 4800, 450),
+    _gpu("NVIDIA H100 80GB HBM3", 66.9, 494.7, 989.4, 3350, 450),
+    _gpu("NVIDIA A100-SXM4-80GB", 19.5, 156, 312, 2039, 300),
+    _gpu("NVIDIA A100-SXM4-40GB", 19.5, 156, 312, 1555, 300),
+    _gpu("Tesla V100-SXM2-16GB", 15.7, 15.7, 125, 900, 150),
+    _gpu("NVIDIA L4", 30.3, 60, 121, 300, 32),
     _tpu("TPU v4", 275, 1228, 300),
     _tpu("TPU v5 lite", 197, 819, 200),
     _tpu("TPU v5", 459, 2765, 600),
@@ -66,7 +82,9 @@ DEVICES = {
 }
 
 
-def find_peaks(text: str, device: jax.Device, devices: int) -> Peaks:
+def find_peaks(
+  text: str, device: jax.Device, devices: int, precision: str
+) -> Peaks:
   """The peaks that a program is held against.
 
   Args:
@@ -74,6 +92,7 @@ def find_peaks(text: str, device: jax.Device, devices: int) -> Peaks:
       or figures such as `'flops=67e12,bytes=4.8e12,link=450e9'`.
     device: where the program runs; measured if it is not in the table.
     devices: that share the host, if the device is its CPU.
+    precision: of float32 products, `config.precision`.
 
   Returns:
     The peaks of one device.
@@ -82,7 +101,7 @@ def find_peaks(text: str, device: jax.Device, devices: int) -> Peaks:
     UserError: a name or a figure that does not exist.
   """
   if text in DEVICES:
-    return DEVICES[text]
+    return DEVICES[text][precision]
   if "=" in text:
     given = parse_arguments(text, "config.analysis.peaks")
     if not {"flops", "bytes"} <= given.keys() <= {"flops", "bytes", "link"}:
@@ -108,7 +127,7 @@ def find_peaks(text: str, device: jax.Device, devices: int) -> Peaks:
       f"{', '.join(DEVICES)}, or give figures: 'flops=67e12,bytes=4.8e12'."
     )
   if device.device_kind in DEVICES:
-    return DEVICES[device.device_kind]
+    return DEVICES[device.device_kind][precision]
   found = measure(device)
   if device.platform != "cpu" or devices == 1:
     return found

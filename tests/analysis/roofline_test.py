@@ -39,8 +39,11 @@ def test_links_of_unknown_speed_do_not_bind():
 
 def test_peaks_by_name_and_by_figure():
   device = jax.devices()[0]
-  assert find_peaks("TPU v4", device, 1) is DEVICES["TPU v4"]
-  given = find_peaks("flops=67e12,bytes=5e12", device, 1)
+  for precision, share in (("float32", 6), ("tf32", 3), ("bfloat16", 1)):
+    found = find_peaks("TPU v4", device, 1, precision)
+    assert found is DEVICES["TPU v4"][precision]
+    assert found.flops["f32"] == found.flops["bf16"] / share
+  given = find_peaks("flops=67e12,bytes=5e12", device, 1, "tf32")
   assert (given.flops["f32"], given.bytes, given.link) == (67e12, 5e12, 0.0)
 
 
@@ -56,12 +59,12 @@ def test_peaks_by_name_and_by_figure():
 )
 def test_peaks_that_make_no_sense_are_refused(text):
   with pytest.raises(UserError, match="config.analysis.peaks"):
-    find_peaks(text, jax.devices()[0], 1)
+    find_peaks(text, jax.devices()[0], 1, "tf32")
 
 
 def test_devices_of_one_cpu_share_its_peaks(monkeypatch):
   monkeypatch.setattr(rooflines, "measure", lambda device: PEAKS)
-  shared = find_peaks("", jax.devices()[0], 8)
+  shared = find_peaks("", jax.devices()[0], 8, "tf32")
   assert shared.flops["f32"] == PEAKS.flops["f32"] / 8
   assert shared.bytes == PEAKS.bytes / 8
   assert "shared by 8" in shared.name
