@@ -152,7 +152,9 @@ class DSLSTMModel(nn.Module):
       train: batch statistics if true, else the running ones.
 
     Returns:
-      `logits` `[batch, classes]`, the average of the heads', and `heads`.
+      `logits` `[batch, classes]`, `heads` of which they are the average, and
+      `shares`, each head's part of it: levels count alike, and so do the heads
+      of one.
     """
     parts = []
     if self.variant in ("base1", "base5", "base6", "dual"):
@@ -173,12 +175,14 @@ class DSLSTMModel(nn.Module):
     if len(separate) == 2 and PRESETS[self.preset].joint_head:
       both = jnp.concatenate([features for _, features in separate], axis=-1)
       separate = [("s1_s2", both)]
-    parts += separate
-    heads = {
-      name: nn.Dense(self.classes, name=f"head_{name}")(features)
-      for name, features in parts
-    }
-    return {"logits": sum(heads.values()) / len(heads), "heads": heads}
+    levels = [*([part] for part in parts), *([separate] if separate else [])]
+    heads, shares = {}, {}
+    for level in levels:
+      for name, features in level:
+        heads[name] = nn.Dense(self.classes, name=f"head_{name}")(features)
+        shares[name] = 1 / len(levels) / len(level)
+    logits = sum(shares[name] * head for name, head in heads.items())
+    return {"logits": logits, "heads": heads, "shares": shares}
 
   def _layers(self, name, x, lengths):
     """Two LSTM layers, then the mean over valid steps."""

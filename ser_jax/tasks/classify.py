@@ -51,7 +51,7 @@ def classify(
 
   Args:
     model: returns `logits` and `heads` (name to logits), all
-      `[batch, classes]`.
+      `[batch, classes]`, and `shares` of the heads unless they count alike.
     tx: the optimizer of every parameter.
     label_smoothing: the share of probability spread evenly over the classes.
     axis_name: the mapped axis that a batch is split over, if any.
@@ -78,14 +78,13 @@ def classify(
       rngs={"dropout": rng},
     )
     labels = batch.targets["emotion"]
-    heads = [
-      losses.cross_entropy(
+    heads, total = outputs["heads"], 0.0
+    shares = outputs.get("shares", dict.fromkeys(heads, 1 / len(heads)))
+    for name, logits in heads.items():
+      part, count = losses.cross_entropy(
         logits, labels, batch.weight, label_smoothing=label_smoothing
       )
-      for logits in outputs["heads"].values()
-    ]
-    total = sum(total for total, _ in heads) / len(heads)
-    count = heads[0][1]
+      total += shares[name] * part
     totals = {
       "loss": (total, count),
       "wa": losses.accuracy(outputs["logits"], labels, batch.weight),

@@ -136,6 +136,10 @@ def test_alignment_by_hand(window, want):
   np.testing.assert_array_equal(lengths, [0, 0, 1, 2])
 
 
+# Base 5 is Base 1 and Base 4, which is Base 2 and Base 3.
+SHARES = {("base5", "paper"): {"mfcc": 0.5, "s1": 0.25, "s2": 0.25}}
+
+
 @pytest.mark.parametrize("variant,preset,options", ROWS)
 def test_every_row_gives_logits(variant, preset, options):
   model = small(variant, preset=preset, **options)
@@ -149,7 +153,10 @@ def test_every_row_gives_logits(variant, preset, options):
   assert outputs["logits"].shape == (4, CLASSES)
   assert np.all(np.isfinite(outputs["logits"]))
   assert np.std(outputs["logits"], axis=0).min() > 0
-  mean = np.mean([head for head in outputs["heads"].values()], axis=0)
+  assert outputs["shares"] == pytest.approx(
+    SHARES.get((variant, preset), dict.fromkeys(heads, 1 / len(heads)))
+  )
+  mean = sum(outputs["shares"][name] * outputs["heads"][name] for name in heads)
   np.testing.assert_allclose(outputs["logits"], mean, rtol=1e-5, atol=1e-6)
 
 

@@ -53,6 +53,25 @@ def test_the_loss_is_the_average_of_the_heads(batch):
   assert float(totals["wa"][0]) == float(correct.sum())
 
 
+def test_heads_count_by_their_shares(batch):
+  class Shared(TwoHeads):
+    def __call__(self, inputs, lengths, *, train):
+      outputs = super().__call__(inputs, lengths, train=train)
+      return outputs | {"shares": {"a": 0.75, "b": 0.25}}
+
+  losses = {}
+  for model in (Shared(), TwoHeads()):
+    task = classify.classify(model, optax.sgd(0.1))
+    params, stats = task.init(jax.random.key(0), batch)
+    loss = lambda params, task=task, stats=stats: task.phases[0].loss_fn(  # noqa: E731
+      params, stats, batch, jax.random.key(1), jnp.zeros(())
+    )[0]
+    losses[type(model)] = jax.grad(loss)(params)
+  for name, share in (("a", 0.75), ("b", 0.25)):
+    one, other = (losses[kind][name]["kernel"] for kind in (Shared, TwoHeads))
+    np.testing.assert_allclose(one, other * share / 0.5, rtol=1e-5)
+
+
 def test_scores_are_probabilities_of_the_averaged_logits(batch):
   task = classify.classify(TwoHeads(), optax.sgd(0.1))
   params, stats = task.init(jax.random.key(0), batch)
