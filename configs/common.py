@@ -113,6 +113,8 @@ def get_config() -> ConfigDict:
       # Devices along each axis; data = 0 takes all that run leaves.
       "run": 1,
       "data": 0,
+      # replicated, or sharded: each device of the data axis keeps its share.
+      "optimizer_state": "replicated",
     }
   )
   config.checkpoint = ConfigDict({"every_epochs": 5})

@@ -13,6 +13,7 @@ from ser_jax.tasks.task import Stage
 from ser_jax.train import precision
 from ser_jax.train.compile import Layout
 from ser_jax.train.optimizers import make_optimizer
+from ser_jax.train.sharing import require_elementwise, sharing
 
 
 def make_model(config, **sizes: int | str | None):
@@ -74,9 +75,13 @@ def make_stages(
   def optimizer(epochs: int, factor: float = 1.0):
     if steps is None:
       return optax.with_extra_args_support(optax.identity())
-    return make_optimizer(
+    tx = make_optimizer(
       config.optimizer, epochs=epochs, steps_per_epoch=steps, factor=factor
     )
+    if config.parallel.optimizer_state == "replicated":
+      return tx
+    require_elementwise(tx)
+    return sharing(tx, layout.axis_name)
 
   stages = TASKS[config.task.name](model, config, optimizer, layout.axis_name)
   for phase in itertools.chain(*(stage.task.phases for stage in stages)):

@@ -13,14 +13,22 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from ser_jax.errors import UserError
+from ser_jax.train.placement import (
+  get,
+  join_batch,
+  on_mesh,
+  put,
+  split_batch,
+)
+from ser_jax.train.sharing import Share, check_devices
 
 LOG = logging.getLogger(__name__)
 BACKENDS = ("jit", "pmap")
+STATES = ("replicated", "sharded")
 RUNS = ("loop", "vmap", "shard")
 
 
@@ -54,13 +62,29 @@ class Layout:
     """Puts arrays `[runs, ...]` where the programs want them."""
     if self.backend == "pmap":
       return self._copy_to_all(tree)
-    return _put(tree, self._sharding("run"))
+    return put(tree, self.shardings(tree))
+
+  def specs(self, tree: PyTree) -> PyTree:
+    """How arrays `[runs, ...]` are split; shares over the data axis, too."""
+    return jax.tree.map(
+      lambda x: (
+        PartitionSpec("run", "data")
+        if isinstance(x, Share)
+        else PartitionSpec("run")
+      ),
+      tree,
+      is_leaf=lambda x: isinstance(x, Share),
+    )
+
+  def shardings(self, tree: PyTree) -> PyTree:
+    """The same on the mesh."""
+    return on_mesh(self.mesh, self.specs(tree))
 
   def place_constants(self, tree: PyTree) -> PyTree:
     """Puts arrays without a run axis on every device."""
     if self.backend == "pmap":
       return self._copy_to_all(tree)
-    return _put(tree, self._sharding())
+    return put(tree, self._sharding())
 
   def share(self, tree: PyTree) -> PyTree:
     """This process' part of host arrays `[runs, batch, ...]`."""
@@ -83,7 +107,7 @@ class Layout:
     if self.backend == "pmap":
       count = self.mesh.shape["data"]
       return jax.device_put(
-        jax.tree.map(lambda x: _split_batch(np.asarray(x), count), tree),
+        jax.tree.map(lambda x: split_batch(np.asarray(x), count), tree),
         self._sharding("data"),
       )
     # The guard takes these transfers, which are meant, for accidents.
@@ -97,13 +121,13 @@ class Layout:
     if self.backend == "pmap":
       tree = jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
       return jax.tree.map(lambda x: np.asarray(x)[0], jax.device_get(tree))
-    return _get(tree)
+    return get(tree)
 
   def fetch_item(self, tree: PyTree) -> PyTree:
     """Brings arrays `[runs, batch, ...]` to the host."""
-    tree = _get(tree)
+    tree = get(tree)
     if self.backend == "pmap":
-      return jax.tree.map(_join_batch, tree)
+      return jax.tree.map(join_batch, tree)
     return tree
 
   def select(self, mask: np.ndarray, new: PyTree, old: PyTree) -> PyTree:
@@ -116,43 +140,6 @@ class Layout:
       jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree),
       self._sharding("data"),
     )
-
-
-def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
-  """Puts host arrays, whole on every process, where a sharding says."""
-  if jax.process_count() == 1:
-    return jax.device_put(tree, sharding)
-
-  def put(x):
-    x = np.asarray(x)
-    return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
-
-  return jax.tree.map(put, tree)
-
-
-def _get(tree: PyTree) -> PyTree:
-  """Brings arrays to the host, whole also where other processes have parts."""
-
-  def whole(x):
-    if not isinstance(x, jax.Array) or x.is_fully_addressable:
-      return x
-    if x.is_fully_replicated:
-      return x.addressable_data(0)
-    return multihost_utils.process_allgather(x, tiled=True)
-
-  return jax.device_get(jax.tree.map(whole, tree))
-
-
-def _split_batch(x: np.ndarray, count: int) -> np.ndarray:
-  """`[runs, batch, ...]` to `[devices, runs, batch / devices, ...]`."""
-  runs, batch, *rest = x.shape
-  return x.reshape(runs, count, batch // count, *rest).swapaxes(0, 1)
-
-
-def _join_batch(x: np.ndarray) -> np.ndarray:
-  """Undoes `_split_batch`."""
-  count, runs, share, *rest = x.shape
-  return x.swapaxes(0, 1).reshape(runs, count * share, *rest)
 
 
 @jax.jit
@@ -171,7 +158,8 @@ def make_layout(
 
   Args:
     config: `backend`, `runs`, `data` (devices that share a batch, 0 for all
-      that `run` leaves), `run` (devices along the run axis).
+      that `run` leaves), `run` (devices along the run axis),
+      `optimizer_state` (`replicated`, or `sharded` over the data axis).
     runs: folds x seeds of the experiment.
     batch_size: must divide by the devices of the data axis.
     accumulate: microbatches that each device's share must divide by.
@@ -190,6 +178,17 @@ def make_layout(
   if config.runs not in RUNS:
     raise UserError(
       f"config.parallel.runs={config.runs!r} is none of {', '.join(RUNS)}."
+    )
+  if config.optimizer_state not in STATES:
+    raise UserError(
+      f"config.parallel.optimizer_state={config.optimizer_state!r} is none of "
+      f"{', '.join(STATES)}."
+    )
+  if config.backend == "pmap" and config.optimizer_state == "sharded":
+    raise UserError(
+      "config.parallel.backend='pmap' keeps states on every device: set "
+      "config.parallel.optimizer_state to 'replicated', or the backend to "
+      "'jit'."
     )
   if config.backend == "pmap" and config.runs == "shard":
     raise UserError(
@@ -210,6 +209,8 @@ def make_layout(
       f"config.parallel asks for {along_run} x {along_data} devices, there are "
       f"{len(devices)}: lower config.parallel.run or .data."
     )
+  if config.optimizer_state == "sharded":
+    check_devices(along_data)
   if batch_size % along_data:
     raise UserError(
       f"config.batch_size={batch_size} does not divide by the {along_data} "
@@ -292,15 +293,24 @@ class Program:
 
   def lower(self, state, item, statistics, constants, frames):
     """Lowers the step for arrays or their shapes; nothing is kept."""
-    mapped = self._mapped(functools.partial(self._function, frames=frames))
+    function = functools.partial(self._function, frames=frames)
+    mapped = self._mapped(function, self._layout.specs(state))
     return mapped.lower(state, item, statistics, constants)
 
   def executable(self, frames) -> jax.stages.Compiled:
     """The compiled step of a shape that it has met."""
     return self._executables[frames]
 
-  def _mapped(self, function: Callable) -> Callable:
-    """The function over the run axis, then over devices."""
+  def _mapped(self, function: Callable, state: PyTree) -> Callable:
+    """The function over the run axis, then over devices.
+
+    Args:
+      function: of one run.
+      state: how its first argument is split.
+
+    Returns:
+      The compiled function, not compiled yet.
+    """
     layout = self._layout
     over_runs = _over_runs(function, layout)
     donate = (0,) if self._trains else ()
@@ -312,7 +322,7 @@ class Program:
         donate_argnums=donate,
       )
     run, item = PartitionSpec("run"), PartitionSpec("run", "data")
-    out = (run, run) if self._trains else item
+    out = (state, run) if self._trains else item
     if layout.mesh.size > 1:
       # Left to itself, XLA reduces a recurrence's weight gradients at every
       # step of its scan; so each device does its own share, and what crosses
@@ -320,18 +330,14 @@ class Program:
       over_runs = jax.shard_map(
         over_runs,
         mesh=layout.mesh,
-        in_specs=(run, item, run, PartitionSpec()),
+        in_specs=(state, item, run, PartitionSpec()),
         out_specs=out,
         check_vma=False,
       )
     return jax.jit(
       over_runs,
       donate_argnums=donate,
-      out_shardings=jax.tree.map(
-        lambda spec: NamedSharding(layout.mesh, spec),
-        out,
-        is_leaf=lambda x: isinstance(x, PartitionSpec),
-      ),
+      out_shardings=on_mesh(layout.mesh, out),
     )
 
 

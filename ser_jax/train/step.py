@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ser_jax.batch import Batch
 from ser_jax.tasks.task import Count, Task, Totals
 from ser_jax.train import state as states
+from ser_jax.train.sharing import Sharing
 from ser_jax.train.state import TrainState, Weights
 
 
@@ -92,7 +93,9 @@ def _train_step(
       moved, batch_stats, batch, jax.random.fold_in(rng, number)
     )
     if axis_name is not None:
-      loss, grads, totals = jax.lax.psum((loss, grads, totals), axis_name)
+      loss, totals = jax.lax.psum((loss, totals), axis_name)
+      if not isinstance(phase.tx, Sharing):
+        grads = jax.lax.psum(grads, axis_name)
     updates, opt_state[phase.name] = phase.tx.update(
       grads, opt_state[phase.name], moved, value=loss
     )

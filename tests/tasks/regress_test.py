@@ -97,7 +97,8 @@ def test_what_lies_past_an_utterance_changes_nothing():
 
 def steps_under(batches, objective, each, **changes):
   """Parameters and metrics after a few steps under a layout."""
-  config = {"backend": "jit", "runs": "loop", "run": 1, "data": 1} | changes
+  config = {"backend": "jit", "runs": "loop", "run": 1, "data": 1}
+  config |= {"optimizer_state": "replicated"} | changes
   layout = make_layout(types.SimpleNamespace(**config), runs=1, batch_size=SIZE)
   tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
   task = regress.regress(

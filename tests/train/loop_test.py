@@ -68,7 +68,13 @@ class Bench:
     tx = optax.inject_hyperparams(optax.adam)(learning_rate=rate)
     self.task = classify(Net(), tx)
     layout = make_layout(
-      types.SimpleNamespace(backend="jit", runs=runs, run=1, data=1),
+      types.SimpleNamespace(
+        backend="jit",
+        runs=runs,
+        run=1,
+        data=1,
+        optimizer_state="replicated",
+      ),
       runs=len(seeds),
       batch_size=SIZE,
     )

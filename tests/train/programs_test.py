@@ -15,6 +15,7 @@ from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.tasks.classify import classify
 from ser_jax.train.compile import Program, make_layout
+from ser_jax.train.sharing import sharing
 from ser_jax.train.state import init_state
 from ser_jax.train.step import predict_step, train_step
 
@@ -58,7 +59,13 @@ def random_batch(seed=0, runs=1, filler=3):
 
 
 def layout_of(count=1, accumulate=1, **changes):
-  config = {"backend": "jit", "runs": "loop", "run": 1, "data": 1}
+  config = {
+    "backend": "jit",
+    "runs": "loop",
+    "run": 1,
+    "data": 1,
+    "optimizer_state": "replicated",
+  }
   return make_layout(
     types.SimpleNamespace(**(config | changes)),
     runs=count,
@@ -67,8 +74,10 @@ def layout_of(count=1, accumulate=1, **changes):
   )
 
 
-def programs(layout):
+def programs(layout, sharded=False):
   tx = optax.inject_hyperparams(optax.adam)(learning_rate=1e-2)
+  if sharded:
+    tx = sharing(tx, layout.axis_name)
   task = classify(Net(layout.axis_name), tx, axis_name=layout.axis_name)
 
   def train(state, item, statistics, constants, frames):
@@ -86,9 +95,9 @@ def programs(layout):
   )
 
 
-def train_under(layout, seeds, batches):
+def train_under(layout, seeds, batches, sharded=False):
   """A few steps and a prediction, everything back on the host."""
-  task, train, predict = programs(layout)
+  task, train, predict = programs(layout, sharded)
   example = jax.tree.map(lambda x: x[0], batches[0])
   state = jax.vmap(lambda seed: init_state(seed, example, task))(
     jnp.array(seeds, jnp.uint32)
@@ -150,6 +159,49 @@ def test_stacked_runs_are_runs_one_by_one(changes):
     assert_close(alone, part, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+  ("runs", "changes"),
+  [(1, {}), (1, {"data": 8}), (4, {"runs": "vmap", "run": 2, "data": 4})],
+)
+def test_shared_states_are_whole_ones(runs, changes):
+  """And each device holds its share alone."""
+  batches = [random_batch(seed, runs=runs) for seed in range(3)]
+  layout, seeds = layout_of(runs, **changes), list(range(runs))
+  whole = train_under(layout, seeds, batches)
+  shared = train_under(layout, seeds, batches, sharded=True)
+  assert_close(
+    (whole[0].params, *whole[1:]), (shared[0].params, *shared[1:]), atol=2e-5
+  )
+  placed = layout.place_runs(shared[0])
+  moments = jax.tree.leaves(placed.opt_state["classify"].inner_state[0].mu)
+  for wanted, x in zip(jax.tree.leaves(whole[0].params), moments, strict=True):
+    assert x.ndim == wanted.ndim
+    (size,) = {shard.data.size for shard in x.addressable_shards}
+    assert size * len(x.addressable_shards) == x.size
+
+
+def test_shared_states_take_two_collectives():
+  """In place of one for every parameter's gradient."""
+  layout, batch, counts = layout_of(data=8), random_batch(0), []
+  for sharded in (False, True):
+    task, train, _ = programs(layout, sharded)
+    state = jax.vmap(
+      lambda seed: init_state(seed, jax.tree.map(lambda x: x[0], batch), task)  # noqa: B023
+    )(jnp.zeros(1, jnp.uint32))
+    text = train.lower(
+      layout.place_runs(jax.device_get(state)),
+      layout.place_item(batch),
+      layout.place_runs(np.zeros(1, np.float32)),
+      {},
+      (("frames", TIME),),
+    ).as_text()
+    kinds = ("reduce_scatter", "all_gather", "all_reduce")
+    counts.append([text.count(f'"stablehlo.{kind}"') for kind in kinds])
+  more = np.subtract(counts[1], counts[0])
+  parameters = len(jax.tree.leaves(state.params))
+  np.testing.assert_array_equal(more, [1, 1, -parameters])
+
+
 def test_filler_changes_nothing():
   batch = random_batch(0, filler=3)
   other = random_batch(7, filler=3)
@@ -163,8 +215,7 @@ def test_filler_changes_nothing():
 
 
 def test_selection_is_by_run():
-  config = types.SimpleNamespace(backend="jit", runs="vmap", run=1, data=1)
-  stacked = make_layout(config, runs=3, batch_size=SIZE)
+  stacked = layout_of(3, runs="vmap")
   new = stacked.place_runs({"w": np.ones((3, 2), np.float32)})
   old = stacked.place_runs({"w": np.zeros((3, 2), np.float32)})
   mask = np.array([True, False, True])
@@ -177,6 +228,10 @@ def test_selection_is_by_run():
   [
     ({"backend": "xmap"}, "backend='xmap'"),
     ({"runs": "scan"}, "runs='scan'"),
+    ({"optimizer_state": "split"}, "optimizer_state='split'"),
+    ({"optimizer_state": "sharded", "data": 7}, "divides 960"),
+    ({"optimizer_state": "sharded", "backend": "pmap"}, "backend='pmap'"),
+    ({"runs": "shard", "backend": "pmap"}, "backend='pmap'"),
     ({"data": 9}, "there are 8"),
     ({"data": 3}, "does not divide by the 3"),
     ({"runs": "vmap", "run": 3}, "4 runs"),
