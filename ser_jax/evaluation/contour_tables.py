@@ -20,8 +20,7 @@ speakers. Ours: mean ± deviation over runs (fold and seed) of the weights of
 each run's best validation epoch, post-processed as validation speakers chose;
 95 %: bootstrap over speakers of the pooled runs; plain: without
 post-processing. Difference: of the targets' mean, post-processed, over equal
-folds and seeds from the row that the table compares with, with the p-value of a
-paired permutation test, then Holm's for all tests above.
+folds and seeds from the row that the table compares with.
 """
 
 
@@ -81,7 +80,8 @@ def render(
     header += [f"ours, {name}", "95 %", "plain"]
   header += ["difference", "p", "p (Holm)", "folds × seeds"]
   lines = [_line(row, found["targets"]) for row in found["rows"]]
-  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{NOTES}"
+  notes = NOTES + pairing.NOTES
+  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
 
 
 def _line(row: dict, targets: list[str]) -> list[str]:

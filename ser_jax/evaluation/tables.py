@@ -18,13 +18,12 @@ NOTES = """\
 Ours: mean and deviation over runs (fold and seed) of the weights of each run's
 best validation epoch; 95 %: bootstrap over speakers of the pooled test
 utterances; last epoch: the same without selection. Difference: the mean
-over equal folds and seeds from the row that the table compares with, with the
-p-value of a paired permutation test, then Holm's for all tests above.
+over equal folds and seeds from the row that the table compares with.
 """
 POOLED = """\
 Initialisations: the folds of one seed pooled, then scored; mean and deviation
 over seeds, and the p-value of a one-tailed t-test (Welch) that the row's mean
-is the higher one.
+is the higher one: on these speakers, whatever others would say.
 """
 VALIDATION = """\
 Validation: of the epochs kept, which is what a choice between rows may look at.
@@ -43,9 +42,9 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
 
   Returns:
     `metric`, and `rows` with what was measured, the difference from the row
-    that each is tested against, and p-values over the runs (fold and seed) that
-    both have: `p` of a paired permutation test, `p_holm` corrected for the
-    number of tests in the table, `p_t` of a one-tailed t-test over seeds.
+    that each is tested against, and p-values over the runs that both have: `p`
+    of a paired permutation test over folds, `p_holm` corrected for the number
+    of tests in the table, `p_t` of a one-tailed t-test over seeds.
   """
   found = []
   for row in rows:
@@ -116,7 +115,7 @@ def render(
     *(f"{other} %", "difference", "p", "p (Holm)", "folds × seeds"),
   ]
   lines = [_line(row, found["metric"]) for row in found["rows"]]
-  notes = NOTES
+  notes = NOTES + pairing.NOTES
   for name in found.get("extra", ()):
     titles, cells, note = EXTRA[name]
     header += titles
