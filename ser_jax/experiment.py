@@ -323,7 +323,7 @@ def _report(
     }
     joined["classes"] = np.array(experiment.dataset.classes)
     workdirs.write_arrays(folder / f"{stem}.npz", joined)
-  return report.write_report(folder, _describe(experiment, len(finished)))
+  return report.write_report(folder, _describe(experiment))
 
 
 def describe_data(config, dataset: Dataset) -> dict:
@@ -335,6 +335,7 @@ def describe_data(config, dataset: Dataset) -> dict:
     "classes": list(dataset.classes),
     "protocol": {
       "name": protocol.name,
+      "folds": protocol.count,
       "speaker_independent": protocol.speaker_independent,
       "notes": list(protocol.notes),
     },
@@ -346,7 +347,7 @@ def describe_data(config, dataset: Dataset) -> dict:
   }
 
 
-def _describe(experiment: runs.Experiment, expected: int) -> dict:
+def _describe(experiment: runs.Experiment) -> dict:
   """What the report must know beside the predictions."""
   config = experiment.config
   shapes = jax.eval_shape(
@@ -359,6 +360,5 @@ def _describe(experiment: runs.Experiment, expected: int) -> dict:
     "variant": config.variant,
     "parameters": sum(x.size for x in jax.tree.leaves(shapes.params)),
     "paper": config.paper.to_dict(),
-    "expected_runs": expected,
     "epochs": sum(stage.epochs for stage in experiment.stages),
   }

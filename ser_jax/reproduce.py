@@ -116,7 +116,6 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
       "variant": name,
       "parameters": 0,
       "paper": {},
-      "expected_runs": len(dataset.protocol.folds),
       "epochs": 0,
     },
   )

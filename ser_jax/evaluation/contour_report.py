@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from ser_jax.evaluation import contours, statistics
-from ser_jax.evaluation.markdown import protocol_warnings, table
+from ser_jax.evaluation.markdown import folds, protocol_warnings, table
 
 
 def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
@@ -222,7 +222,7 @@ def render(found: dict) -> str:
 
 {_headline(found)}
 
-{found["folds"]} folds × {found["seeds"]} seeds, {found["recordings"]} test
+{folds(found)} folds × {found["seeds"]} seeds, {found["recordings"]} test
 recordings of {found["speakers"]} speakers, {found["parameters"]:,} parameters.
 Protocol `{protocol["name"]}`: {" ".join(protocol["notes"])}
 CCC of all test recordings one after another: mean ± standard deviation (ddof 1)

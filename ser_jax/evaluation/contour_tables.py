@@ -106,7 +106,7 @@ def _line(row: dict, targets: list[str]) -> list[str]:
   if "p" in row:
     tested = [f"{row['difference']:+.3f}", f"{row['p']:.3f}"]
     tested.append(f"{row['p_holm']:.3f}")
-  return [*cells, *tested, f"{row['folds']} × {row['seeds']}"]
+  return [*cells, *tested, row["size"]]
 
 
 def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:

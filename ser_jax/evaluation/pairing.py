@@ -3,6 +3,7 @@
 import numpy as np
 
 from ser_jax.evaluation import statistics
+from ser_jax.evaluation.markdown import folds
 
 NOTES = """\
 p: of a paired permutation test over folds, each by its mean over seeds, which
@@ -31,6 +32,7 @@ def measured(row: dict, report: dict | None) -> dict:
   return entry | {
     "folds": report["folds"],
     "seeds": report["seeds"],
+    "size": f"{folds(report)} × {report['seeds']}",
     "seconds": sum(run["seconds"] for run in report["runs"]),
     "command": report["command"],
   }

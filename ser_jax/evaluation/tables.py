@@ -177,7 +177,7 @@ def _line(row: dict, metric: str) -> list[str]:
     "" if last is None else _spread(last[metric]),
     _spread(summary[other]),
     *tested,
-    f"{row['folds']} × {row['seeds']}",
+    row["size"],
   ]
 
 

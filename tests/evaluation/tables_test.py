@@ -5,7 +5,7 @@ import scipy.stats
 from ser_jax.evaluation import pairing, statistics, tables
 
 
-def report(values, folds=5):
+def report(values, folds=5, of=None):
   values = np.asarray(values)
   part = {
     "mean": float(values.mean()),
@@ -22,6 +22,7 @@ def report(values, folds=5):
     ],
     "summary": {"wa": part, "uar": part},
     "folds": folds,
+    "protocol": {"folds": of or folds},
     "seeds": len(values) // folds,
     "command": "python -m ser_jax.reproduce",
   }  # fmt: skip
@@ -112,6 +113,12 @@ def test_markdown_has_paper_and_ours_side_by_side():
   assert "not yet" in next(x for x in lines if x.startswith("| row d"))
   counts = {line.count("|") for line in lines if line.startswith("|")}
   assert counts == {11}
+
+
+def test_chosen_folds_are_told_of_how_many():
+  found = tables.compare(ROWS[:1], {"a": report(A, of=12)}, "wa")
+  text = tables.render(found, "Table 1", "emodb", "emodb")
+  assert "| 5 of 12 × 2 |" in text
 
 
 def test_initialisations_are_pooled_and_tested_one_tailed():
