@@ -7,9 +7,9 @@ from ser_jax.evaluation.markdown import folds
 
 NOTES = """\
 p: of a paired permutation test over folds, each by its mean over seeds, which
-test the same speakers; over seeds where there is a single fold. Of n pairs it
-is at least 2 / 2^n: 0.25 for three, 0.062 for five. In the next column, Holm's
-for all tests above.
+test the same speakers; of a single fold over its seeds, which says nothing of
+other speakers. With n pairs it is at least 2 / 2^n: .25 for three, .0625 for
+five. Then Holm's for all tests above.
 """
 # A figure by fold and seed.
 Values = dict[tuple[str, int], float]
