@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from ser_jax.evaluation import contours, statistics
+from ser_jax.evaluation import contours, statistics, training_log
 from ser_jax.evaluation.markdown import folds, protocol_warnings, table
 
 
@@ -70,7 +70,8 @@ def _run(pair, sums: np.ndarray, names: list[str], history: list[dict]) -> dict:
   """One row of the table of runs."""
   fold, seed = pair
   lines = [x for x in history if (x["fold"], x["seed"]) == pair]
-  best = [x["epoch"] + 1 for x in lines if x["best"]]
+  last, _ = training_log.last_stage(lines)
+  best = [x["epoch"] + 1 for x in last if x["best"]]
   total = sums.sum(axis=0)
   ccc, rmse = contours.ccc(total), contours.rmse(total)
   return {
@@ -85,7 +86,7 @@ def _run(pair, sums: np.ndarray, names: list[str], history: list[dict]) -> dict:
       n for n, row in zip(names, total, strict=True) if _constant(row)
     ],
     "best_epoch": best[-1] if best else None,
-    "epochs": max((x["epoch"] + 1 for x in lines), default=None),
+    "epochs": max((x["epoch"] + 1 for x in last), default=None),
     "seconds": round(sum(x["seconds"] for x in lines), 1),
   }
 

@@ -10,7 +10,12 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 
-from ser_jax.evaluation import embeddings, figures, generation_figures
+from ser_jax.evaluation import (
+  embeddings,
+  figures,
+  generation_figures,
+  training_log,
+)
 from ser_jax.evaluation.figures import BLUE, GREY, ORANGE, STYLE, plt
 
 LEAST = 12  # utterances under which t-SNE has nothing to arrange
@@ -173,10 +178,7 @@ def _attention(
 def _cosine(history: list[dict], threshold: float | None):
   """The cosine of two embeddings over training, against its threshold."""
   figure, axes = plt.subplots(figsize=(5.4, 3.4))
-  runs = {}
-  for line in history:
-    runs.setdefault((line["fold"], line["seed"]), []).append(line)
-  for lines in runs.values():
+  for lines in training_log.by_run(history).values():
     axes.plot([x["epoch"] + 1 for x in lines],
               [x["train"]["cosine"] for x in lines],
               color=BLUE, alpha=0.4, linewidth=1)  # fmt: skip

@@ -20,6 +20,7 @@ from ser_jax.evaluation import (
   markdown,
   metrics,
   statistics,
+  training_log,
 )
 
 TINY = 10  # test utterances of a class under which a fold's recall is noise
@@ -49,7 +50,7 @@ def rebuild(folder: pathlib.Path) -> dict:
     UserError: predictions are missing, damaged or not finite.
   """
   info = json.loads((folder / "report_info.json").read_text())
-  history = _read_history(folder / "metrics.jsonl")
+  history = training_log.read(folder)
   predictions = _read(folder / "predictions.npz")
   last = folder / "predictions_last.npz"
   in_time = info.get("frame_rate")  # None for one class an utterance
@@ -201,7 +202,8 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
 def _run(fold, seed, counts, classes, history) -> dict:
   """One row of the table of runs."""
   lines = [x for x in history if (x["fold"], x["seed"]) == (fold, seed)]
-  kept = [x for x in lines if x["best"]]
+  last, _ = training_log.last_stage(lines)
+  kept = [x for x in last if x["best"]]
   return {
     "fold": fold,
     "seed": seed,
@@ -213,7 +215,7 @@ def _run(fold, seed, counts, classes, history) -> dict:
     "predicted_classes": classes[counts.sum(axis=0) > 0].tolist(),
     "best_epoch": kept[-1]["epoch"] + 1 if kept else None,
     "validation": kept[-1]["validation"] if kept else None,
-    "epochs": max((x["epoch"] + 1 for x in lines), default=None),
+    "epochs": max((x["epoch"] + 1 for x in last), default=None),
     "seconds": round(sum(x["seconds"] for x in lines), 1),
   }
 
@@ -261,13 +263,6 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
       f"{path} is damaged ({error}): delete it and the folder runs/ beside it, "
       "then use --mode=evaluate to predict again from the checkpoints."
     ) from error
-
-
-def _read_history(path: pathlib.Path) -> list[dict]:
-  """Lines of the training log; none if there is no log."""
-  if not path.exists():
-    return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _write(path: pathlib.Path, text: str) -> None:

@@ -12,6 +12,7 @@ import pathlib
 
 import numpy as np
 
+from ser_jax.evaluation import training_log
 from ser_jax.evaluation.markdown import percent, table
 
 TARGET = 0.95  # of the best epoch of all
@@ -31,26 +32,20 @@ def rate_folder(workdir: pathlib.Path, rate: float) -> pathlib.Path:
   return workdir / f"lr-{rate:g}"
 
 
-def read_history(workdir: pathlib.Path) -> list[dict]:
-  """Lines of the training log."""
-  text = (workdir / "metrics.jsonl").read_text()
-  return [json.loads(line) for line in text.splitlines()]
-
-
 def copy_history(
   workdir: pathlib.Path, folder: pathlib.Path, rate: float
 ) -> None:
   """Gives the report of a learning rate its own lines of the log."""
   folder.mkdir(parents=True, exist_ok=True)
-  own = [line for line in read_history(workdir) if line["rate"] == rate]
+  own = [line for line in training_log.read(workdir) if line["rate"] == rate]
   _write(
-    folder / "metrics.jsonl", "".join(f"{json.dumps(line)}\n" for line in own)
+    folder / training_log.FILE, "".join(f"{json.dumps(line)}\n" for line in own)
   )
 
 
 def console(reports: dict[float, dict], workdir: pathlib.Path) -> str:
   """The lines that end a training of several learning rates."""
-  history = read_history(workdir)
+  history = training_log.read(workdir)
   lines = ["", "learning rate   best validation UAR   test UAR", ""]
   for rate, report in reports.items():
     own = summarize(history, rate, "uar")
@@ -63,7 +58,7 @@ def console(reports: dict[float, dict], workdir: pathlib.Path) -> str:
 
 
 def summarize(history: list[dict], rate: float, metric: str) -> dict:
-  """The course of one learning rate.
+  """The course of one learning rate, in the last stage.
 
   Args:
     history: lines of the training log.
@@ -75,10 +70,8 @@ def summarize(history: list[dict], rate: float, metric: str) -> dict:
     `loss`, means over runs of the validation metric and of the training loss
     at each epoch; `seconds`, passed at the end of each epoch.
   """
-  runs = {}
-  for line in history:
-    if line["rate"] == rate:
-      runs.setdefault((line["fold"], line["seed"]), []).append(line)
+  last, _ = training_log.last_stage(history)
+  runs = training_log.by_run([line for line in last if line["rate"] == rate])
   # Runs that stop early keep what they have.
   epochs = max(map(len, runs.values()))
   padded = [
@@ -118,7 +111,7 @@ def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
       if path.exists():
         report = json.loads(path.read_text())
         rates.append(
-          {"rate": rate, **summarize(read_history(workdir), rate, metric)}
+          {"rate": rate, **summarize(training_log.read(workdir), rate, metric)}
           | {"test": report["summary"][metric],
              "last_epoch": report["last_epoch"][metric],
              "runs": len(report["runs"])}

@@ -113,6 +113,16 @@ def test_what_the_json_holds(folder):
   assert sum(map(sum, found["confusion"])) == 240
 
 
+def test_epochs_are_those_of_the_last_stage(folder):
+  path = folder / "metrics.jsonl"
+  second = [json.loads(line) for line in path.read_text().splitlines()]
+  first = [x | {"stage": "features", "epoch": x["epoch"] + 4} for x in second]
+  path.write_text("".join(f"{json.dumps(x)}\n" for x in first + second))
+  run = report.write_report(folder, INFO)["runs"][0]
+  assert (run["best_epoch"], run["epochs"]) == (2, 3)
+  assert run["seconds"] == 12.0  # of both
+
+
 def test_rebuilding_gives_the_same(folder):
   report.write_report(folder, INFO)
   before = (folder / "report.json").read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from configs import ds_lstm
 from ser_jax import experiment
-from ser_jax.evaluation import sweeps
+from ser_jax.evaluation import sweeps, training_log
 
 RATES = (1e-3, 1e-2)
 
@@ -15,6 +15,7 @@ RATES = (1e-3, 1e-2)
 def line(fold, rate, epoch, uar):
   return {
     **{"fold": fold, "seed": 0, "rate": rate, "epoch": epoch},
+    "stage": "train",
     **{"train": {"loss": 1.0 / (epoch + 1)}, "seconds": 2.0},
     "validation": {"uar": uar},
   }
@@ -68,6 +69,17 @@ def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
   assert (tmp_path / "table.png").stat().st_size
 
 
+def test_only_the_last_stage_is_judged():
+  history = [
+    line("a", 0.1, epoch, uar) | {"stage": stage}
+    for stage, values in (("first", [0.9, 0.9]), ("second", [0.4, 0.6]))
+    for epoch, uar in enumerate(values)
+  ]
+  found = sweeps.summarize(history, 0.1, "uar")
+  assert found["curve"] == pytest.approx([0.4, 0.6])
+  assert found["validation"] == pytest.approx(0.6)
+
+
 def config_of(shards, **changes):
   config = ds_lstm.get_config("base1")
   config.data.shards = str(shards)
@@ -94,7 +106,7 @@ def test_a_learning_rate_among_others_trains_as_alone(
   folders = tmp_path / "alone", sweeps.rate_folder(tmp_path / "both", RATES[1])
   one, two = (np.load(folder / "predictions.npz") for folder in folders)
   np.testing.assert_allclose(one["scores"], two["scores"], atol=1e-4)
-  logs = [sweeps.read_history(folder) for folder in folders]
+  logs = [training_log.read(folder) for folder in folders]
   assert len(logs[0]) == len(logs[1]) == 2
   for left, right in zip(*logs, strict=True):
     assert left["learning_rate"] == pytest.approx(right["learning_rate"])
