@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax import inference, inspection, runs
+from ser_jax import atomic, inference, inspection, runs
 from ser_jax import workdir as workdirs
 from ser_jax.data import augment, order
 from ser_jax.data.contours import CONTOURS
@@ -322,7 +322,7 @@ def _report(
       name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
     joined["classes"] = np.array(experiment.dataset.classes)
-    workdirs.write_arrays(folder / f"{stem}.npz", joined)
+    atomic.write_arrays(folder / f"{stem}.npz", joined)
   return report.write_report(folder, _describe(experiment))
 
 

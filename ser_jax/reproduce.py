@@ -16,7 +16,7 @@ import runpy
 from absl import flags
 from ml_collections import ConfigDict
 
-from ser_jax import command_line, experiment, workdir
+from ser_jax import atomic, command_line, experiment
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
@@ -106,7 +106,7 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
     found = {"predictions": baselines.predict(baseline, dataset, metric, key)}
   folder.mkdir(parents=True, exist_ok=True)
   for stem, arrays in found.items():
-    workdir.write_arrays(folder / f"{stem}.npz", arrays)
+    atomic.write_arrays(folder / f"{stem}.npz", arrays)
   described = experiment.describe_data(config, dataset)
   report.write_report(
     folder,
@@ -170,8 +170,8 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   found = kind.compare(table["rows"], reports, table["metric"])
   found["extra"] = table.get("extra", ())
   text = kind.render(found, table["title"], corpus, table["paper_corpus"])
-  workdir.write_atomic(folder / "table.json", json.dumps(found, indent=1))
-  workdir.write_atomic(folder / "table.md", text)
+  atomic.write_text(folder / "table.json", json.dumps(found, indent=1))
+  atomic.write_text(folder / "table.md", text)
   kind.draw(found, folder / "table.png", table["title"], table["x"])
   return text
 

@@ -5,7 +5,6 @@ test and on development speakers, `{"test": (a, b), "development": (a, b)}`.
 Both the paper's and ours are post-processed.
 """
 
-import os
 import pathlib
 
 import numpy as np
@@ -140,10 +139,7 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
       *panels[0][0].get_legend_handles_labels(), frameon=False, fontsize=8,
       loc="center left", bbox_to_anchor=(1.0, 0.5),
     )  # fmt: skip
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, path)
-    plt.close(figure)
+    figures.write(figure, path)
 
 
 def _panel(axes, rows: list[dict], places: np.ndarray, name: str) -> None:

@@ -1,11 +1,11 @@
 """Figures of a report (matplotlib, drawn without a screen)."""
 
-import os
 import pathlib
 
 import matplotlib
 import numpy as np
 
+from ser_jax import atomic
 from ser_jax.evaluation import training_log
 
 matplotlib.use("Agg")
@@ -55,12 +55,16 @@ def save(folder: pathlib.Path, drawn: dict) -> list[str]:
   paths = []
   for name, figure in drawn.items():
     path = f"figures/{name}.png"
-    temporary = folder / f"{path}.partial"
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, folder / path)
-    plt.close(figure)
+    write(figure, folder / path)
     paths.append(path)
   return paths
+
+
+def write(figure: plt.Figure, path: pathlib.Path) -> None:
+  """Writes a PNG file in one move, and closes the figure."""
+  with atomic.replacing(path) as temporary:
+    figure.savefig(temporary, format="png", bbox_inches="tight")
+  plt.close(figure)
 
 
 @matplotlib.rc_context(STYLE)

@@ -6,12 +6,12 @@
 """
 
 import json
-import os
 import pathlib
 import zipfile
 
 import numpy as np
 
+from ser_jax import atomic
 from ser_jax.errors import UserError
 from ser_jax.evaluation import (
   contour_chains,
@@ -39,7 +39,7 @@ def write_report(folder: pathlib.Path, info: dict) -> dict:
   Raises:
     UserError: predictions are missing, damaged or not finite.
   """
-  _write(folder / "report_info.json", json.dumps(info, indent=2))
+  atomic.write_text(folder / "report_info.json", json.dumps(info, indent=2))
   return rebuild(folder)
 
 
@@ -68,13 +68,13 @@ def rebuild(folder: pathlib.Path) -> dict:
       _read(validation), predictions, info
     )
     chains = contour_chains.by_run(found["postprocessed"])
-    _write(folder / "postprocess.json", json.dumps(chains, indent=2))
+    atomic.write_text(folder / "postprocess.json", json.dumps(chains, indent=2))
   embedded = embeddings.read(folder)
   if embedded:
     found["embeddings"] = embeddings.summarize(embedded)
   found["figures"] = _draw(folder, found, history, predictions)
-  _write(folder / "report.json", json.dumps(found, indent=2))
-  _write(
+  atomic.write_text(folder / "report.json", json.dumps(found, indent=2))
+  atomic.write_text(
     folder / "report.md", kind.render(found) + contour_chains.render(found)
   )
   return found | {"text": kind.console(found, folder)}
@@ -263,10 +263,3 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
       f"{path} is damaged ({error}): delete it and the folder runs/ beside it, "
       "then use --mode=evaluate to predict again from the checkpoints."
     ) from error
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  """Replaces a file in one move."""
-  temporary = path.with_name(f".{path.name}.partial")
-  temporary.write_text(text)
-  os.replace(temporary, path)

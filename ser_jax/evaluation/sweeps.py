@@ -7,11 +7,11 @@ Rates and targets are chosen on validation speakers; test figures only told.
 
 import itertools
 import json
-import os
 import pathlib
 
 import numpy as np
 
+from ser_jax import atomic
 from ser_jax.evaluation import training_log
 from ser_jax.evaluation.markdown import percent, table
 
@@ -38,7 +38,7 @@ def copy_history(
   """Gives the report of a learning rate its own lines of the log."""
   folder.mkdir(parents=True, exist_ok=True)
   own = [line for line in training_log.read(workdir) if line["rate"] == rate]
-  _write(
+  atomic.write_text(
     folder / training_log.FILE, "".join(f"{json.dumps(line)}\n" for line in own)
   )
 
@@ -211,10 +211,7 @@ def draw(found: dict, path: pathlib.Path, title: str) -> None:
                    bbox_to_anchor=(1.0, 0.5), title="chosen rate")  # fmt: skip
     figure.suptitle(title)
     figure.tight_layout()
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, path)
-    plt.close(figure)
+    figures.write(figure, path)
 
 
 def write(
@@ -223,14 +220,7 @@ def write(
   """Writes the comparison of a folder of rows; returns its Markdown."""
   found = compare(rows, folder, metric)
   text = render(found, title)
-  _write(folder / "table.json", json.dumps(found, indent=1))
-  _write(folder / "table.md", text)
+  atomic.write_text(folder / "table.json", json.dumps(found, indent=1))
+  atomic.write_text(folder / "table.md", text)
   draw(found, folder / "table.png", title)
   return text
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  """Replaces a file in one move."""
-  temporary = path.with_name(f".{path.name}.partial")
-  temporary.write_text(text)
-  os.replace(temporary, path)

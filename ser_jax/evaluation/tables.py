@@ -5,7 +5,6 @@ figures, the row that it is tested against, and its place in the figure.
 """
 
 import itertools
-import os
 import pathlib
 
 import numpy as np
@@ -223,10 +222,7 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
       named.values(), named.keys(), frameon=False, fontsize=8,
       loc="center left", bbox_to_anchor=(1.0, 0.5),
     )  # fmt: skip
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, path)
-    plt.close(figure)
+    figures.write(figure, path)
 
 
 def _yardsticks(axes, rows: list[dict], metric: str, curve: str) -> None:
