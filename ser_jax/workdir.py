@@ -24,6 +24,7 @@ RESUMABLE = (
   "report.embeddings",
   *("profile.steps", "profile.skip", "profile.during_training"),
 )
+CONFIG = "config.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -67,15 +68,28 @@ def claim(folder: pathlib.Path, config: dict):
       f"--workdir={folder} is in use by another process: wait for it, or "
       "choose another."
     ) from error
-  config = json.loads(json.dumps(config))
-  path = folder / "config.json"
-  if path.exists():
-    _compare(json.loads(path.read_text()), config, folder)
-  atomic.write_text(path, json.dumps(config, indent=2))
+  keep_config(folder, config)
   atomic.write_text(
     folder / "environment.json", json.dumps(environment(), indent=2)
   )
   return lock
+
+
+def keep_config(folder: pathlib.Path, config: dict) -> None:
+  """Writes a folder's config, unless it holds another.
+
+  Args:
+    folder: where results of the config go.
+    config: as plain data.
+
+  Raises:
+    UserError: the folder holds another config.
+  """
+  config = json.loads(json.dumps(config))
+  path = folder / CONFIG
+  if path.exists():
+    _compare(json.loads(path.read_text()), config, folder)
+  atomic.write_text(path, json.dumps(config, indent=2))
 
 
 def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
