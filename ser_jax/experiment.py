@@ -300,7 +300,8 @@ def finish(experiment: runs.Experiment) -> dict:
     reports[rate] = _report(
       experiment, folder, [run for run in finished if run.rate == rate]
     )
-  return {"text": sweeps.console(reports, workdir)}
+  metric = experiment.config.selection.metric
+  return {"text": sweeps.console(reports, workdir, metric)}
 
 
 def _report(
@@ -323,7 +324,8 @@ def _report(
     }
     joined["classes"] = np.array(experiment.dataset.classes)
     atomic.write_arrays(folder / f"{stem}.npz", joined)
-  return report.write_report(folder, _describe(experiment))
+  described = _describe(experiment) | {"rate": finished[0].rate}
+  return report.write_report(folder, described)
 
 
 def describe_data(config, dataset: Dataset) -> dict:
@@ -361,4 +363,5 @@ def _describe(experiment: runs.Experiment) -> dict:
     "parameters": sum(x.size for x in jax.tree.leaves(shapes.params)),
     "paper": config.paper.to_dict(),
     "epochs": sum(stage.epochs for stage in experiment.stages),
+    "threshold": config.task.get("threshold"),
   }

@@ -7,6 +7,7 @@ import numpy as np
 
 from ser_jax.evaluation import contour_report, contours, figures, training_log
 from ser_jax.evaluation.figures import BLUE, GREEN, GREY, ORANGE, STYLE, plt
+from ser_jax.evaluation.markdown import decimals
 
 
 def draw(
@@ -50,7 +51,7 @@ def _contours(found: dict, part: list[contours.Recording]):
   for number, (name, axes) in enumerate(zip(names, rows[:, 0], strict=True)):
     axes.plot(time, shown.wanted[:, number], color=GREY, label="gold standard")
     axes.plot(time, shown.found[:, number], color=ORANGE, label="prediction")
-    value = contour_report.decimals(float(contours.ccc(sums)[number]))
+    value = decimals(float(contours.ccc(sums)[number]))
     axes.set_ylabel(f"{name}\n(CCC {value})")
   rows[0, 0].set_title(f"{shown.name}, speaker {shown.speaker}: median CCC")
   rows[0, 0].legend(frameon=False, fontsize=8, ncols=2, loc="lower right",

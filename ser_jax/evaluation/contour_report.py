@@ -10,7 +10,12 @@ import pathlib
 import numpy as np
 
 from ser_jax.evaluation import contours, statistics, training_log
-from ser_jax.evaluation.markdown import folds, protocol_warnings, table
+from ser_jax.evaluation.markdown import (
+  decimals,
+  folds,
+  protocol_warnings,
+  table,
+)
 
 
 def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
@@ -57,7 +62,7 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
 def of_run(
   predictions: dict, fold: str, seed: int, info: dict
 ) -> list[contours.Recording]:
-  """The test recordings of one run."""
+  """The recordings of one run that a file of predictions holds."""
   rows = (predictions["fold"] == fold) & (predictions["seed"] == seed)
   part = {
     name: predictions[name][rows]
@@ -134,12 +139,6 @@ def _warnings(found: dict) -> list[str]:
         f"{' and '.join(run['constant'])}."
       )
   return warnings
-
-
-def decimals(value: float) -> str:
-  """0.7345 -> .734, as papers print CCC."""
-  # Adding zero turns -0.000 into 0.000.
-  return f"{round(value, 3) + 0.0:.3f}".replace("0.", ".", 1)
 
 
 def _measured(summary: dict) -> str:

@@ -10,8 +10,7 @@ import pathlib
 import numpy as np
 
 from ser_jax.evaluation import pairing
-from ser_jax.evaluation.contour_report import decimals
-from ser_jax.evaluation.markdown import table
+from ser_jax.evaluation.markdown import decimals, table
 
 NOTES = """\
 CCC of all test recordings one after another, in brackets that of validation

@@ -8,6 +8,12 @@ def percent(value: float) -> str:
   return f"{100 * value:.1f}"
 
 
+def decimals(value: float) -> str:
+  """0.7345 -> .734, as papers print CCC."""
+  # Adding zero turns -0.000 into 0.000.
+  return f"{round(value, 3) + 0.0:.3f}".replace("0.", ".", 1)
+
+
 def _measured(summary: dict) -> str:
   return f"{percent(summary['mean'])} ± {percent(summary['std'])}"
 

@@ -30,7 +30,8 @@ def write_report(folder: pathlib.Path, info: dict) -> dict:
   """Saves what the report must know, and builds it.
 
   Args:
-    folder: `--workdir`, with predictions and metrics.
+    folder: `--workdir`, with predictions and metrics; of several learning
+      rates the folder of one, in it.
     info: system, variant, corpus, classes, protocol, paper, command, ...
 
   Returns:
@@ -67,9 +68,9 @@ def rebuild(folder: pathlib.Path) -> dict:
     found["postprocessed"] = contour_chains.summarize(
       _read(validation), predictions, info
     )
-    chains = contour_chains.by_run(found["postprocessed"])
+    chains = contour_chains.by_run(found["postprocessed"], info.get("rate"))
     atomic.write_text(folder / "postprocess.json", json.dumps(chains, indent=2))
-  embedded = embeddings.read(folder)
+  embedded = embeddings.read(folder, info.get("rate"))
   if embedded:
     found["embeddings"] = embeddings.summarize(embedded)
   found["figures"] = _draw(folder, found, history, predictions)
@@ -89,7 +90,7 @@ def _draw(folder, found: dict, history: list[dict], predictions: dict):
     return contour_figures.draw(folder, found, history, predictions)
   return [
     *figures.draw(folder, found, history),
-    *embedding_figures.draw(folder, found["classes"], history),
+    *embedding_figures.draw(folder, found, history),
   ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ser_jax import atomic
 from ser_jax.evaluation import training_log
-from ser_jax.evaluation.markdown import percent, table
+from ser_jax.evaluation.markdown import decimals, percent, table
 
 TARGET = 0.95  # of the best epoch of all
 NOTES = """\
@@ -32,6 +32,11 @@ def rate_folder(workdir: pathlib.Path, rate: float) -> pathlib.Path:
   return workdir / f"lr-{rate:g}"
 
 
+def suffix(rate: float | None) -> str:
+  """What the names of runs end with where they differ in their rate."""
+  return "" if rate is None else f"-lr{rate:g}"
+
+
 def copy_history(
   workdir: pathlib.Path, folder: pathlib.Path, rate: float
 ) -> None:
@@ -43,16 +48,28 @@ def copy_history(
   )
 
 
-def console(reports: dict[float, dict], workdir: pathlib.Path) -> str:
-  """The lines that end a training of several learning rates."""
+def console(
+  reports: dict[float, dict], workdir: pathlib.Path, metric: str
+) -> str:
+  """The lines that end a training of several learning rates.
+
+  Args:
+    reports: by rate.
+    workdir: of the training.
+    metric: that epochs were chosen by.
+
+  Returns:
+    A line a rate, and where to look.
+  """
   history = training_log.read(workdir)
-  lines = ["", "learning rate   best validation UAR   test UAR", ""]
+  name, shown = metric.upper(), decimals if metric == "ccc" else percent
+  lines = ["", f"learning rate   best validation {name}   test {name}", ""]
   for rate, report in reports.items():
-    own = summarize(history, rate, "uar")
-    test = report["summary"]["uar"]
+    own = summarize(history, rate, metric)
+    test = report["summary"][metric]
     lines.append(
-      f"  {rate:<12g}  {percent(own['validation']):>8}             "
-      f"{percent(test['mean'])} ± {percent(test['std'])}"
+      f"  {rate:<12g}  {shown(own['validation']):>8}             "
+      f"{shown(test['mean'])} ± {shown(test['std'])}"
     )
   return "\n".join([*lines, "", f"  {workdir}/lr-*/report.md"])
 

@@ -8,6 +8,7 @@ import pytest
 from configs import ds_lstm
 from ser_jax import experiment
 from ser_jax.evaluation import sweeps, training_log
+from tests import adieu_test, dcaen_test
 
 RATES = (1e-3, 1e-2)
 
@@ -88,6 +89,45 @@ def config_of(shards, **changes):
   config.parallel.data = 1
   config.optimizer.update(changes)
   return config
+
+
+def test_the_console_has_the_metric_that_epochs_were_chosen_by(tmp_path):
+  entry = line("a", 0.1, 0, 0.0) | {"validation": {"ccc": 0.5}}
+  (tmp_path / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+  report = {"summary": {"ccc": {"mean": 0.25, "std": 0.125}}}
+  text = sweeps.console({0.1: report}, tmp_path, "ccc")
+  assert "best validation CCC   test CCC" in text
+  assert ".500 " in text and ".250 ± .125" in text
+
+
+def train_rates(config, folder):
+  """Trains two learning rates at once; their reports."""
+  config.optimizer.learning_rates = RATES
+  config.parallel.runs = "vmap"
+  experiment.train(config, folder, should_stop=lambda: False)
+  return [
+    json.loads((sweeps.rate_folder(folder, rate) / "report.json").read_text())
+    for rate in RATES
+  ]
+
+
+def test_learning_rates_of_contours(synthetic_shards, tmp_path):
+  config = adieu_test.small(synthetic_shards, "bi128,ccc,prosody")
+  for rate, report in zip(RATES, train_rates(config, tmp_path), strict=True):
+    assert -1 <= report["summary"]["ccc"]["mean"] <= 1
+    folder = sweeps.rate_folder(tmp_path, rate)
+    (name,) = json.loads((folder / "postprocess.json").read_text())
+    assert (tmp_path / "runs" / name / "predictions.npz").exists()
+
+
+def test_learning_rates_of_two_embeddings(synthetic_shards, tmp_path):
+  config = dcaen_test.small(synthetic_shards, "dcaen,thr_m0.7")
+  config.report.embeddings = True
+  for report in train_rates(config, tmp_path):
+    assert report["threshold"] == -0.7
+    assert report["embeddings"]["embedding_raw"]["runs"] == 1
+    shown = {"figures/cosine.png", "figures/tsne_both.png"}
+    assert shown <= set(report["figures"])
 
 
 def test_a_learning_rate_among_others_trains_as_alone(
