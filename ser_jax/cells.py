@@ -17,7 +17,7 @@ from absl import flags
 from jaxtyping import Float
 from ml_collections import config_flags
 
-from ser_jax import command_line, experiment, runs, system, workdir
+from ser_jax import atomic, command_line, experiment, runs, system
 from ser_jax.data.moments import moments
 from ser_jax.data.recordings import as_float, moments_of, recording_of, start_of
 from ser_jax.errors import UserError
@@ -85,8 +85,8 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
     "figure": figure,
     "correlations": every.tolist(),
   }
-  workdir.write_atomic(folder / "cells.json", json.dumps(result, indent=1))
-  workdir.write_atomic(folder / "cells.md", render(result))
+  atomic.write_text(folder / "cells.json", json.dumps(result, indent=1))
+  atomic.write_text(folder / "cells.md", render(result))
   return result
 
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax import inference, inspection, runs
+from ser_jax import atomic, inference, inspection, runs
 from ser_jax import workdir as workdirs
 from ser_jax.data import augment, order
 from ser_jax.data.contours import CONTOURS
@@ -300,7 +300,8 @@ def finish(experiment: runs.Experiment) -> dict:
     reports[rate] = _report(
       experiment, folder, [run for run in finished if run.rate == rate]
     )
-  return {"text": sweeps.console(reports, workdir)}
+  metric = experiment.config.selection.metric
+  return {"text": sweeps.console(reports, workdir, metric)}
 
 
 def _report(
@@ -322,8 +323,9 @@ def _report(
       name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
     joined["classes"] = np.array(experiment.dataset.classes)
-    workdirs.write_arrays(folder / f"{stem}.npz", joined)
-  return report.write_report(folder, _describe(experiment, len(finished)))
+    atomic.write_arrays(folder / f"{stem}.npz", joined)
+  described = _describe(experiment) | {"rate": finished[0].rate}
+  return report.write_report(folder, described)
 
 
 def describe_data(config, dataset: Dataset) -> dict:
@@ -335,6 +337,7 @@ def describe_data(config, dataset: Dataset) -> dict:
     "classes": list(dataset.classes),
     "protocol": {
       "name": protocol.name,
+      "folds": protocol.count,
       "speaker_independent": protocol.speaker_independent,
       "notes": list(protocol.notes),
     },
@@ -346,7 +349,7 @@ def describe_data(config, dataset: Dataset) -> dict:
   }
 
 
-def _describe(experiment: runs.Experiment, expected: int) -> dict:
+def _describe(experiment: runs.Experiment) -> dict:
   """What the report must know beside the predictions."""
   config = experiment.config
   shapes = jax.eval_shape(
@@ -359,6 +362,6 @@ def _describe(experiment: runs.Experiment, expected: int) -> dict:
     "variant": config.variant,
     "parameters": sum(x.size for x in jax.tree.leaves(shapes.params)),
     "paper": config.paper.to_dict(),
-    "expected_runs": expected,
     "epochs": sum(stage.epochs for stage in experiment.stages),
+    "threshold": config.task.get("threshold"),
   }

@@ -9,7 +9,6 @@ features are made as ever, by the code of `ser_jax/features`.
 
 import io
 import json
-import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ import jax.export
 import numpy as np
 from jaxtyping import Shaped
 
-from ser_jax import inference
+from ser_jax import atomic, inference
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import Inputs, Lengths, Predictor, Recipe
@@ -74,14 +73,15 @@ def write(
       for n, leaf in enumerate(zip(*arrays, strict=True))
     },
   )
-  temporary = path.with_name(f".{path.name}.partial")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+    with (
+      atomic.replacing(path) as temporary,
+      zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file,
+    ):
       file.writestr("recipe.json", json.dumps(described, indent=2))
       file.writestr("predict.jax", lowered.serialize())
       file.writestr("arrays.npz", stored.getvalue())
-    os.replace(temporary, path)
   except OSError as error:
     raise UserError(
       f"--output={path} cannot be written ({error.strerror}): choose another."

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from ser_jax import workdir as workdirs
+from ser_jax import atomic
 from ser_jax.data.moments import moments
 from ser_jax.data.recordings import as_float, moments_of, window_moments
 from ser_jax.errors import UserError
@@ -330,7 +330,7 @@ def save(workdir: pathlib.Path, config, dataset, statistics: dict) -> None:
     for kind in ("median", "mean", "deviation"):
       for name, values in getattr(found, kind).items():
         arrays[f"{fold}/{kind}/{name}"] = values
-  workdirs.write_arrays(workdir / FILE, arrays)
+  atomic.write_arrays(workdir / FILE, arrays)
 
 
 def load(workdir: pathlib.Path) -> tuple[Recipe, FoldArrays]:

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from ser_jax import runs
-from ser_jax import workdir as workdirs
+from ser_jax import atomic, runs
 from ser_jax.batch import Batch
 from ser_jax.data.prepare import prepare
 from ser_jax.train import engine as engines
@@ -63,7 +62,7 @@ def _write(
   """Writes a run's file, if there is something to write."""
   path = runs.predictions_file(experiment.workdir, run)
   if arrays:
-    processes.only_primary(workdirs.write_arrays)(
+    processes.only_primary(atomic.write_arrays)(
       path.with_name(f"{stem}.npz"), arrays
     )
 

@@ -16,7 +16,7 @@ import runpy
 from absl import flags
 from ml_collections import ConfigDict
 
-from ser_jax import command_line, experiment, workdir
+from ser_jax import atomic, command_line, experiment, workdir
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
@@ -56,8 +56,13 @@ def override(config: ConfigDict, assignments: list[str]) -> None:
     field, _, text = assignment.partition("=")
     *path, name = field.split(".")
     node = config
-    for part in path:
+    for number, part in enumerate(path):
       node = node.get(part, {})
+      if not isinstance(node, ConfigDict | dict):
+        raise UserError(
+          f"--set={assignment}: config.{'.'.join(path[: number + 1])} is the "
+          f"value {node!r}, which has no fields."
+        )
     if name not in node:
       near = difflib.get_close_matches(name, node, n=3) or sorted(node)
       raise UserError(
@@ -72,7 +77,7 @@ def override(config: ConfigDict, assignments: list[str]) -> None:
 
 
 def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
-  """Writes a baseline's report into a folder, if it has none yet.
+  """Writes a baseline's report into a folder, if it has none of this config.
 
   Args:
     name: `majority`, or a feature set of functionals for a linear SVM; of
@@ -81,10 +86,9 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
     folder: where to write.
 
   Raises:
-    UserError: the functionals cannot be built.
+    UserError: the functionals cannot be built, or the folder has the report of
+      another config.
   """
-  if (folder / "report.json").exists():
-    return
   config, key = like.copy_and_resolve_references(), None
   config.data.unlock()
   in_time = config.data.target == CONTOURS
@@ -97,6 +101,8 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
     config.data.inputs = {
       key: {"resample": False, "standardize": False, "buckets": ()}
     }
+  if _is_measured(config, folder):
+    return
   experiment.ensure_shards(config)
   dataset = load_dataset(config)
   if in_time:
@@ -104,9 +110,8 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
   else:
     metric = config.selection.metric
     found = {"predictions": baselines.predict(baseline, dataset, metric, key)}
-  folder.mkdir(parents=True, exist_ok=True)
   for stem, arrays in found.items():
-    workdir.write_arrays(folder / f"{stem}.npz", arrays)
+    atomic.write_arrays(folder / f"{stem}.npz", arrays)
   described = experiment.describe_data(config, dataset)
   report.write_report(
     folder,
@@ -116,10 +121,25 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
       "variant": name,
       "parameters": 0,
       "paper": {},
-      "expected_runs": len(dataset.protocol.folds),
       "epochs": 0,
     },
   )
+
+
+def _is_measured(config: ConfigDict, folder: pathlib.Path) -> bool:
+  """Whether a folder has the report of a baseline; keeps its config there.
+
+  Raises:
+    UserError: it was measured under another config.
+  """
+  if not (folder / workdir.CONFIG).exists():
+    (folder / "report.json").unlink(missing_ok=True)  # of who knows what
+  folder.mkdir(parents=True, exist_ok=True)
+  # What trains a network is no matter of a baseline.
+  fields = {name: config[name].to_dict() for name in ("data", "protocol")}
+  fields["selection"] = {"metric": config.selection.metric}
+  workdir.keep_config(folder, fields)
+  return (folder / "report.json").exists()
 
 
 def prepare(
@@ -171,8 +191,8 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   found = kind.compare(table["rows"], reports, table["metric"])
   found["extra"] = table.get("extra", ())
   text = kind.render(found, table["title"], corpus, table["paper_corpus"])
-  workdir.write_atomic(folder / "table.json", json.dumps(found, indent=1))
-  workdir.write_atomic(folder / "table.md", text)
+  atomic.write_text(folder / "table.json", json.dumps(found, indent=1))
+  atomic.write_text(folder / "table.md", text)
   kind.draw(found, folder / "table.png", table["title"], table["x"])
   return text
 

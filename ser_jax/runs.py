@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from ser_jax import atomic
 from ser_jax import workdir as workdirs
 from ser_jax.batch import Batch
 from ser_jax.data import statistics
@@ -362,7 +363,7 @@ def save_predictions(
     for run, part, found in zip(group, parts, scores, strict=True):
       if run.name in left_out:
         continue
-      processes.only_primary(workdirs.write_arrays)(
+      processes.only_primary(atomic.write_arrays)(
         predictions_file(experiment.workdir, run).with_name(f"{stem}.npz"),
         _predictions(experiment, run, part, found),
       )

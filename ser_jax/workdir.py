@@ -1,20 +1,14 @@
-"""What a run leaves on disk, and the refusal to mix two experiments in one.
-
-Files are written beside and moved into place, so that a kill leaves either the
-old or the new.
-"""
+"""What a run leaves on disk, and the refusal to mix two experiments in one."""
 
 import fcntl
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import subprocess
 import sys
 
-import numpy as np
-
+from ser_jax import atomic
 from ser_jax.errors import UserError
 
 # Fields that may differ when a workdir is resumed: the result does not.
@@ -30,23 +24,8 @@ RESUMABLE = (
   "report.embeddings",
   *("profile.steps", "profile.skip", "profile.during_training"),
 )
+CONFIG = "config.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def write_atomic(path: pathlib.Path, text: str) -> None:
-  """Replaces a file's text in one move."""
-  temporary = path.with_name(f".{path.name}.partial")
-  temporary.write_text(text)
-  os.replace(temporary, path)
-
-
-def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-  """Replaces an .npz file in one move."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.partial")
-  with open(temporary, "wb") as file:
-    np.savez_compressed(file, **arrays)
-  os.replace(temporary, path)
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:
@@ -89,13 +68,28 @@ def claim(folder: pathlib.Path, config: dict):
       f"--workdir={folder} is in use by another process: wait for it, or "
       "choose another."
     ) from error
+  keep_config(folder, config)
+  atomic.write_text(
+    folder / "environment.json", json.dumps(environment(), indent=2)
+  )
+  return lock
+
+
+def keep_config(folder: pathlib.Path, config: dict) -> None:
+  """Writes a folder's config, unless it holds another.
+
+  Args:
+    folder: where results of the config go.
+    config: as plain data.
+
+  Raises:
+    UserError: the folder holds another config.
+  """
   config = json.loads(json.dumps(config))
-  path = folder / "config.json"
+  path = folder / CONFIG
   if path.exists():
     _compare(json.loads(path.read_text()), config, folder)
-  write_atomic(path, json.dumps(config, indent=2))
-  write_atomic(folder / "environment.json", json.dumps(environment(), indent=2))
-  return lock
+  atomic.write_text(path, json.dumps(config, indent=2))
 
 
 def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
@@ -165,7 +159,7 @@ class MetricsLog:
       ours = run in runs and entry["stage"] == stage
       if not (ours and entry["epoch"] >= epoch):
         kept.append(line)
-    write_atomic(self._path, "".join(f"{line}\n" for line in kept))
+    atomic.write_text(self._path, "".join(f"{line}\n" for line in kept))
 
   def append(self, entry: dict) -> None:
     """Adds one line."""

@@ -87,6 +87,7 @@ def test_what_a_run_leaves(shards, tmp_path):
   pairs = [(run["fold"], run["seed"]) for run in report["runs"]]
   assert len(pairs) == len(set(pairs)) == 4
   assert report["parameters"] > 0
+  assert report["warnings"][0].startswith("2 of 5 folds: ")
   assert report["paper"]["uar"] == ds_lstm.PAPER["base1"][2]
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   assert len(lines) == 4 * 2

@@ -12,7 +12,7 @@ import pytest
 
 from ser_jax import experiment
 from ser_jax.errors import UserError
-from ser_jax.reproduce import load_table, prepare
+from ser_jax.reproduce import load_table, prepare, run_baseline
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TABLE = """
@@ -109,12 +109,58 @@ def test_what_is_wrong_is_one_line_before_any_training(table, tmp_path):
     ([], ["optimiser.name=adam"], "there is no config.optimiser.name"),
     ([], ["epochs=many"], "--set=epochs=many: "),
     ([], ["epochs=0"], "config.epochs=0 must be at least 1"),
+    ([], ["epochs.x=3"], "config.epochs is the value 100, which has no fields"),
+    ([], ["epochs.a.b=1"], "config.epochs is the value 100"),
+    ([], ["optimizer.name.a=1"], "config.optimizer.name is the value 'adam'"),
   ],
 )
 def test_bad_flags_name_themselves(only, changes, message):
   rows = networks("dat_table1", "emodb")
   with pytest.raises(UserError, match=message):
     prepare(rows, only, 1, "", changes)
+
+
+def test_baselines_of_fewer_labels_have_every_label():
+  """They learn from all labels, and their reports say so."""
+  path = str(ROOT / "configs/tables/aae_labels.py")
+  table = load_table(path, "emodb")["rows"]
+  shares = [
+    row["config"].data.labelled_fraction for row in table if "baseline" in row
+  ]
+  assert shares == [1.0, 1.0]
+
+
+@pytest.fixture
+def baseline(table):
+  """The table's majority class."""
+  (row,) = (
+    row
+    for row in load_table(str(table), "synthetic")["rows"]
+    if "baseline" in row
+  )
+  return row
+
+
+def test_a_baseline_is_measured_once(baseline, tmp_path):
+  config = baseline["config"]
+  run_baseline("majority", config, tmp_path)
+  before = (tmp_path / "report.json").stat().st_mtime_ns
+  config.epochs += 1  # a matter of networks
+  run_baseline("majority", config, tmp_path)
+  assert (tmp_path / "report.json").stat().st_mtime_ns == before
+  config.protocol.folds = (0, 1)
+  with pytest.raises(
+    UserError, match=r"protocol.folds: \[\] there, \[0, 1\] now"
+  ):
+    run_baseline("majority", config, tmp_path)
+
+
+def test_a_baseline_of_an_unknown_config_is_measured_again(baseline, tmp_path):
+  run_baseline("majority", baseline["config"], tmp_path)
+  (tmp_path / "config.json").unlink()
+  (tmp_path / "report.json").write_text("{}")
+  run_baseline("majority", baseline["config"], tmp_path)
+  assert json.loads((tmp_path / "report.json").read_text())["folds"] == 5
 
 
 def test_overrides_reach_every_row():

@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 
 from ser_jax import workdir
@@ -60,11 +59,3 @@ def test_the_log_rewinds_one_run(tmp_path):
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   found = [(line["fold"], line["epoch"]) for line in map(json.loads, lines)]
   assert found == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
-
-
-def test_arrays_are_replaced_whole(tmp_path):
-  path = tmp_path / "folder" / "arrays.npz"
-  workdir.write_arrays(path, {"x": np.arange(3)})
-  workdir.write_arrays(path, {"x": np.arange(4)})
-  assert np.load(path)["x"].tolist() == [0, 1, 2, 3]
-  assert [p.name for p in path.parent.iterdir()] == ["arrays.npz"]

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from ser_jax import atomic, runs
 from ser_jax import experiment as experiments
-from ser_jax import runs
 from ser_jax import workdir as workdirs
 from ser_jax.analysis import cost, hlo
 from ser_jax.analysis.roofline import Peaks, find_peaks, roofline
@@ -212,8 +212,8 @@ def _program(
   if experiment.config.analysis.save_hlo and processes.primary():
     folder = experiment.workdir / "hlo"
     folder.mkdir(parents=True, exist_ok=True)
-    workdirs.write_atomic(folder / f"{name}.stablehlo.mlir", lowered.as_text())
-    workdirs.write_atomic(folder / f"{name}.optimized.hlo", text)
+    atomic.write_text(folder / f"{name}.stablehlo.mlir", lowered.as_text())
+    atomic.write_text(folder / f"{name}.optimized.hlo", text)
   found = describe(text, peaks)
   found["seconds"] = {"lower": middle - start, "compile": end - middle}
   found["memory"] = _memory(compiled)

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from ser_jax import workdir as workdirs
+from ser_jax import atomic
 from ser_jax.analysis import compiled, markdown, measured
 from ser_jax.analysis.trace import tracing
 from ser_jax.errors import UserError
@@ -67,6 +67,6 @@ def _make(workdir: pathlib.Path) -> None:
 
 
 def _write(workdir: pathlib.Path, stem: str, found: dict, text: str) -> None:
-  write = processes.only_primary(workdirs.write_atomic)
+  write = processes.only_primary(atomic.write_text)
   write(workdir / f"{stem}.json", json.dumps(found, indent=2))
   write(workdir / f"{stem}.md", text)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from ser_jax.data import protocols, shards, statistics
 from ser_jax.data.contours import CONTOURS, Contours, read_contours
 from ser_jax.data.examples import Examples, Row, Source
-from ser_jax.data.labels import describe, label_words, labelled
+from ser_jax.data.labels import EMOTION, describe, label_words, labelled
 from ser_jax.data.protocols import Protocol
 from ser_jax.data.recordings import moments_of
 from ser_jax.data.resident import Resident
@@ -102,10 +102,12 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
     words = label_words(found.table, config.data)
     labels = class_labels(words, classes, config.data.merge)
   keep = np.flatnonzero(labels >= 0)
-  protocol = protocols.make_protocol(found.table, keep, labels, config.protocol)
+  protocol = protocols.make_protocol(
+    found.table, keep, labels, classes, config.protocol
+  )
   plans = statistics.make_plans(found, config.data, protocol.folds, keep)
   protocol = dataclasses.replace(
-    protocol, notes=(*protocol.notes, *_notes(config.data))
+    protocol, notes=(*protocol.notes, *_notes(config.data, found.table))
   )
   targets = {"emotion": labels}
   if contours is not None:
@@ -160,9 +162,16 @@ def fold_statistics(
   )
 
 
-def _notes(config) -> list[str]:
+def _notes(config, table) -> list[str]:
   """What a reader of the results must know of the labels."""
-  notes = [] if config.target in ("emotion", CONTOURS) else [describe(config)]
+  notes = []
+  if config.target == EMOTION:
+    for word, other in config.merge.items():
+      count = np.count_nonzero(table.emotions == word)
+      if count and other in config.classes:
+        notes.append(f"{count} utterances labelled {word} count as {other}.")
+  elif config.target != CONTOURS:
+    notes.append(describe(config))
   if config.get("labelled_fraction", 1.0) < 1:
     notes.append(
       f"{config.labelled_fraction:.1%} of the training utterances are labelled."

@@ -41,15 +41,17 @@ class Protocol:
 
   Attributes:
     name: as in the config.
-    folds: in order.
+    folds: to run, in order.
     speaker_independent: no speaker is on two sides of any fold.
     notes: sentences for the report.
+    count: folds that it has, if only some are run; see `make_protocol`.
   """
 
   name: str
   folds: tuple[Fold, ...]
   speaker_independent: bool
   notes: tuple[str, ...]
+  count: int = 0
 
 
 def _fold(name, keep, groups, validation, test, train=None) -> Fold:
@@ -306,7 +308,11 @@ PROTOCOLS = {
 
 
 def make_protocol(
-  table, keep: Int[np.ndarray, "kept"], labels: Int[np.ndarray, "all"], config
+  table,
+  keep: Int[np.ndarray, "kept"],
+  labels: Int[np.ndarray, "all"],
+  classes: Sequence[str],
+  config,
 ) -> Protocol:
   """Makes the folds that a config asks for, and checks them.
 
@@ -314,6 +320,7 @@ def make_protocol(
     table: the shards' utterances.
     keep: indices of the utterances with a label.
     labels: class index of every utterance, -1 where it has none.
+    classes: names by class index.
     config: `name`, `folds` (names to run, empty for all), and for `random`
       `count` and `seed`, for `fixed` `train`, `validation` and `test`.
 
@@ -331,9 +338,11 @@ def make_protocol(
     )
   protocol = PROTOCOLS[config.name](table, keep, config)
   for fold in protocol.folds:
-    _check(fold, table, labels)
+    _check(fold, labels, classes)
   return dataclasses.replace(
-    protocol, folds=_select(protocol.folds, config.folds)
+    protocol,
+    folds=_select(protocol.folds, config.folds),
+    count=len(protocol.folds),
   )
 
 
@@ -352,7 +361,9 @@ def _select(folds: tuple[Fold, ...], wanted: Sequence[str | int]):
   return tuple(by_name[str(name)] for name in wanted)
 
 
-def _check(fold: Fold, table, labels: np.ndarray) -> None:
+def _check(
+  fold: Fold, labels: Int[np.ndarray, "all"], classes: Sequence[str]
+) -> None:
   """No empty side, and no class that only validation or test has."""
   for side in ("train", "validation", "test"):
     if not len(getattr(fold, side)):
@@ -361,10 +372,8 @@ def _check(fold: Fold, table, labels: np.ndarray) -> None:
   for side in ("validation", "test"):
     unseen = set(labels[getattr(fold, side)]) - known
     if unseen:
-      names = sorted(
-        {table.emotions[i] for i in getattr(fold, side) if labels[i] in unseen}
-      )
+      names = ", ".join(classes[label] for label in sorted(unseen))
       raise UserError(
-        f"protocol: fold {fold.name} has {', '.join(names)} in {side} but not "
-        "in training: choose other classes or another protocol."
+        f"protocol: fold {fold.name} has {names} in {side} but not in "
+        "training: choose other classes or another protocol."
       )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from ser_jax import workdir as workdirs
+from ser_jax import atomic
 from ser_jax.demo.clips import Clip
 from ser_jax.errors import UserError
 from ser_jax.inference import Predictor
@@ -57,7 +57,7 @@ def write(
   make = as_json if output.suffix == ".json" else as_csv
   try:
     output.parent.mkdir(parents=True, exist_ok=True)
-    workdirs.write_atomic(output, make(predictor, recordings, bad))
+    atomic.write_text(output, make(predictor, recordings, bad))
   except OSError as error:
     raise UserError(
       f"--output={output} cannot be written ({error.strerror}): choose another."

@@ -40,14 +40,24 @@ def _find_audio(raw: pathlib.Path | None) -> dict[str, pathlib.Path]:
   return results.find_audio(raw)
 
 
+def _read_system(folder: pathlib.Path, label: str = "Learning rate") -> Results:
+  """An experiment's rows; where it has several learning rates, those of one."""
+  found = _read(folder)
+  rates = found.table["rate"].unique()
+  if len(rates) == 1:
+    return found
+  rate = st.sidebar.selectbox(label, sorted(rates, key=float))
+  return results.choose(found, rate=rate)
+
+
 def _choose_runs(chosen: Chosen) -> Results:
-  """Selectors of fold and seed, and the rows that they leave."""
-  found = _read(chosen.folder)
+  """Selectors of learning rate, fold and seed, and the rows that they leave."""
+  found = _read_system(chosen.folder)
   folds = sorted(found.table["fold"].unique())
   seeds = sorted(found.table["seed"].astype(str).unique())
   fold = st.sidebar.selectbox("Fold", [ALL, *folds])
   seed = st.sidebar.selectbox("Seed", [ALL, *seeds])
-  return results.choose(found, fold, seed)
+  return results.choose(found, fold=fold, seed=seed)
 
 
 def show_results(chosen: Chosen) -> None:
@@ -138,8 +148,7 @@ def _show_one(chosen: Chosen, found: Results, index: int) -> None:
   st.altair_chart(charts.waveform(samples, rate))
   st.pyplot(charts.mel_spectrogram(listening.at(samples, rate), theme()))
   if st.toggle("What the layers do"):
-    run = f"{row['fold']}-seed{row['seed']}"
-    listening.show_layers(chosen.folder, run, samples, rate, theme())
+    listening.show_layers(chosen.folder, row["run"], samples, rate, theme())
 
 
 def show_comparison(chosen: Chosen) -> None:
@@ -150,7 +159,10 @@ def show_comparison(chosen: Chosen) -> None:
     st.info("There is one experiment only: start with a folder of several.")
     return
   other = st.selectbox("With", others)
-  rows = results.compare(_read(chosen.folder), _read(chosen.experiments[other]))
+  rows = results.compare(
+    _read_system(chosen.folder, "Learning rate here"),
+    _read_system(chosen.experiments[other], "Learning rate there"),
+  )
   st.write(f"Here: {chosen.name}. There: {other}.")
   counts = rows["change"].value_counts()
   names = ("both right", "right here only", "right there only", "both wrong")

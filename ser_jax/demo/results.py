@@ -31,8 +31,8 @@ class Results:
     corpus: its name.
     classes: names by class index.
     genders: of speakers, where known.
-    table: a row an utterance and run: utterance, speaker, fold, seed, true,
-      predicted, correct.
+    table: a row an utterance and run: utterance, speaker, fold, seed, run,
+      rate (empty where runs do not differ in it), true, predicted, correct.
     scores: probabilities, in the order of the table.
   """
 
@@ -45,7 +45,7 @@ class Results:
 
 
 def find_experiments(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Workdirs of classifiers with a finished run, in a folder or below.
+  """Workdirs with a finished run, in a folder or below.
 
   Args:
     folder: a workdir, or what holds several.
@@ -85,12 +85,17 @@ def read_results(folder: pathlib.Path) -> Results:
   Raises:
     UserError: contours, which have no classes.
   """
-  data = json.loads((folder / "config.json").read_text())["data"]
+  config = json.loads((folder / "config.json").read_text())
+  data, rates = config["data"], config["optimizer"].get("learning_rates")
   classes = tuple(data["classes"])
   parts = []
   for path in sorted(folder.glob("runs/*/predictions.npz")):
+    name = path.parent.name
+    rate = name.rpartition("-lr")[-1] if rates else ""
     with np.load(path) as stored:
       parts.append(dict(stored))
+    for key, value in (("run", name), ("rate", rate)):
+      parts[-1][key] = np.full(len(parts[-1]["fold"]), value)
   if any(part["scores"].ndim != 2 for part in parts):
     raise UserError(
       f"{folder.name} predicts contours in time: its report.md shows them; "
@@ -113,6 +118,8 @@ def read_results(folder: pathlib.Path) -> Results:
         "speaker": joined["speaker"],
         "fold": joined["fold"],
         "seed": joined["seed"],
+        "run": joined["run"],
+        "rate": joined["rate"],
         "true": names[joined["target"]],
         "predicted": names[predicted],
         "correct": predicted == joined["target"],
@@ -122,13 +129,17 @@ def read_results(folder: pathlib.Path) -> Results:
   )
 
 
-def choose(results: Results, fold: str, seed: str) -> Results:
-  """The rows of a fold and a seed; `ALL` takes every one."""
+def choose(
+  results: Results, *, fold: str = ALL, seed: str = ALL, rate: str = ALL
+) -> Results:
+  """The rows of a fold, a seed and a learning rate; `ALL` takes every one."""
   keep = np.ones(len(results.table), bool)
   if fold != ALL:
     keep &= (results.table["fold"] == fold).to_numpy()
   if seed != ALL:
     keep &= (results.table["seed"].astype(str) == seed).to_numpy()
+  if rate != ALL:
+    keep &= (results.table["rate"] == rate).to_numpy()
   return dataclasses.replace(
     results,
     table=results.table[keep].reset_index(drop=True),

@@ -8,8 +8,14 @@ import dataclasses
 
 import numpy as np
 
-from ser_jax.evaluation import contour_report, contours, postprocess, statistics
-from ser_jax.evaluation.markdown import table
+from ser_jax.evaluation import (
+  contour_report,
+  contours,
+  postprocess,
+  statistics,
+  sweeps,
+)
+from ser_jax.evaluation.markdown import decimals, table
 
 STEPS = ("median", "centring", "scaling", "shift")
 
@@ -50,17 +56,19 @@ def summarize(development: dict, test: dict, info: dict) -> dict:
   return {"runs": runs, "summary": _summary(runs, after, names)}
 
 
-def by_run(found: dict) -> dict[str, dict]:
+def by_run(found: dict, rate: float | None = None) -> dict[str, dict]:
   """The chains alone, by run as folders of runs are called.
 
   Args:
     found: see `summarize`.
+    rate: of the runs, where it is in their names.
 
   Returns:
     Of each run its steps by target, the fields of `postprocess.Step`.
   """
   return {
-    f"{run['fold']}-seed{run['seed']}": run["chains"] for run in found["runs"]
+    f"{run['fold']}-seed{run['seed']}{sweeps.suffix(rate)}": run["chains"]
+    for run in found["runs"]
   }
 
 
@@ -147,4 +155,4 @@ how many of {len(runs)} runs. The steps are in `postprocess.json`.
 
 def _part(found: dict, part: str, when: str, name: str) -> str:
   summary = found["summary"][part][when][f"ccc_{name}"]
-  return contour_report.decimals(summary["mean"])
+  return decimals(summary["mean"])

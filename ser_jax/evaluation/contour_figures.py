@@ -5,8 +5,9 @@ import pathlib
 import matplotlib
 import numpy as np
 
-from ser_jax.evaluation import contour_report, contours, figures
+from ser_jax.evaluation import contour_report, contours, figures, training_log
 from ser_jax.evaluation.figures import BLUE, GREEN, GREY, ORANGE, STYLE, plt
+from ser_jax.evaluation.markdown import decimals
 
 
 def draw(
@@ -50,7 +51,7 @@ def _contours(found: dict, part: list[contours.Recording]):
   for number, (name, axes) in enumerate(zip(names, rows[:, 0], strict=True)):
     axes.plot(time, shown.wanted[:, number], color=GREY, label="gold standard")
     axes.plot(time, shown.found[:, number], color=ORANGE, label="prediction")
-    value = contour_report.decimals(float(contours.ccc(sums)[number]))
+    value = decimals(float(contours.ccc(sums)[number]))
     axes.set_ylabel(f"{name}\n(CCC {value})")
   rows[0, 0].set_title(f"{shown.name}, speaker {shown.speaker}: median CCC")
   rows[0, 0].legend(frameon=False, fontsize=8, ncols=2, loc="lower right",
@@ -97,19 +98,18 @@ def _runs(found: dict):
 def _curves(found: dict, history: list[dict]):
   """Training loss, and validation CCC of each target, over epochs."""
   figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-  runs = {}
-  for line in history:
-    runs.setdefault((line["fold"], line["seed"]), []).append(line)
+  history, stage = training_log.last_stage(history)
+  runs = training_log.by_run(history)
   figures.lines(left, runs, "train", "ccc_loss", BLUE, "1 - CCC")
   figures.lines(left, runs, "train", "mse", GREEN, "mean squared error")
   left.set_ylim(bottom=0)
   left.set_ylabel("of standardised targets")
-  left.set_title("Training")
+  left.set_title(f"Training{stage}")
   for name, color in zip(found["classes"], (ORANGE, BLUE, GREEN), strict=False):
     figures.lines(right, runs, "validation", f"ccc_{name}", color, name)
   right.axhline(0.0, color=GREY, linestyle="--")
   right.set_ylabel("CCC")
-  right.set_title("Validation speakers")
+  right.set_title(f"Validation speakers{stage}")
   for axes in (left, right):
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)

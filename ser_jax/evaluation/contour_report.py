@@ -9,8 +9,13 @@ import pathlib
 
 import numpy as np
 
-from ser_jax.evaluation import contours, statistics
-from ser_jax.evaluation.markdown import protocol_warnings, table
+from ser_jax.evaluation import contours, statistics, training_log
+from ser_jax.evaluation.markdown import (
+  decimals,
+  folds,
+  protocol_warnings,
+  table,
+)
 
 
 def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
@@ -57,7 +62,7 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
 def of_run(
   predictions: dict, fold: str, seed: int, info: dict
 ) -> list[contours.Recording]:
-  """The test recordings of one run."""
+  """The recordings of one run that a file of predictions holds."""
   rows = (predictions["fold"] == fold) & (predictions["seed"] == seed)
   part = {
     name: predictions[name][rows]
@@ -70,7 +75,8 @@ def _run(pair, sums: np.ndarray, names: list[str], history: list[dict]) -> dict:
   """One row of the table of runs."""
   fold, seed = pair
   lines = [x for x in history if (x["fold"], x["seed"]) == pair]
-  best = [x["epoch"] + 1 for x in lines if x["best"]]
+  last, _ = training_log.last_stage(lines)
+  best = [x["epoch"] + 1 for x in last if x["best"]]
   total = sums.sum(axis=0)
   ccc, rmse = contours.ccc(total), contours.rmse(total)
   return {
@@ -85,7 +91,7 @@ def _run(pair, sums: np.ndarray, names: list[str], history: list[dict]) -> dict:
       n for n, row in zip(names, total, strict=True) if _constant(row)
     ],
     "best_epoch": best[-1] if best else None,
-    "epochs": max((x["epoch"] + 1 for x in lines), default=None),
+    "epochs": max((x["epoch"] + 1 for x in last), default=None),
     "seconds": round(sum(x["seconds"] for x in lines), 1),
   }
 
@@ -133,12 +139,6 @@ def _warnings(found: dict) -> list[str]:
         f"{' and '.join(run['constant'])}."
       )
   return warnings
-
-
-def decimals(value: float) -> str:
-  """0.7345 -> .734, as papers print CCC."""
-  # Adding zero turns -0.000 into 0.000.
-  return f"{round(value, 3) + 0.0:.3f}".replace("0.", ".", 1)
 
 
 def _measured(summary: dict) -> str:
@@ -222,7 +222,7 @@ def render(found: dict) -> str:
 
 {_headline(found)}
 
-{found["folds"]} folds × {found["seeds"]} seeds, {found["recordings"]} test
+{folds(found)} folds × {found["seeds"]} seeds, {found["recordings"]} test
 recordings of {found["speakers"]} speakers, {found["parameters"]:,} parameters.
 Protocol `{protocol["name"]}`: {" ".join(protocol["notes"])}
 CCC of all test recordings one after another: mean ± standard deviation (ddof 1)

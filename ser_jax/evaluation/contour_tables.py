@@ -5,14 +5,12 @@ test and on development speakers, `{"test": (a, b), "development": (a, b)}`.
 Both the paper's and ours are post-processed.
 """
 
-import os
 import pathlib
 
 import numpy as np
 
 from ser_jax.evaluation import pairing
-from ser_jax.evaluation.contour_report import decimals
-from ser_jax.evaluation.markdown import table
+from ser_jax.evaluation.markdown import decimals, table
 
 NOTES = """\
 CCC of all test recordings one after another, in brackets that of validation
@@ -20,8 +18,7 @@ speakers. Ours: mean ± deviation over runs (fold and seed) of the weights of
 each run's best validation epoch, post-processed as validation speakers chose;
 95 %: bootstrap over speakers of the pooled runs; plain: without
 post-processing. Difference: of the targets' mean, post-processed, over equal
-folds and seeds from the row that the table compares with, with the p-value of a
-paired permutation test, then Holm's for all tests above.
+folds and seeds from the row that the table compares with.
 """
 
 
@@ -81,7 +78,8 @@ def render(
     header += [f"ours, {name}", "95 %", "plain"]
   header += ["difference", "p", "p (Holm)", "folds × seeds"]
   lines = [_line(row, found["targets"]) for row in found["rows"]]
-  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{NOTES}"
+  notes = NOTES + pairing.NOTES
+  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
 
 
 def _line(row: dict, targets: list[str]) -> list[str]:
@@ -106,7 +104,7 @@ def _line(row: dict, targets: list[str]) -> list[str]:
   if "p" in row:
     tested = [f"{row['difference']:+.3f}", f"{row['p']:.3f}"]
     tested.append(f"{row['p_holm']:.3f}")
-  return [*cells, *tested, f"{row['folds']} × {row['seeds']}"]
+  return [*cells, *tested, row["size"]]
 
 
 def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
@@ -140,10 +138,7 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
       *panels[0][0].get_legend_handles_labels(), frameon=False, fontsize=8,
       loc="center left", bbox_to_anchor=(1.0, 0.5),
     )  # fmt: skip
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, path)
-    plt.close(figure)
+    figures.write(figure, path)
 
 
 def _panel(axes, rows: list[dict], places: np.ndarray, name: str) -> None:

@@ -3,30 +3,30 @@
 One run stands for all: the first that `embeddings.npz` is there of.
 """
 
-import json
 import pathlib
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float
 
-from ser_jax.evaluation import embeddings, figures, generation_figures
+from ser_jax.evaluation import (
+  embeddings,
+  figures,
+  generation_figures,
+  training_log,
+)
 from ser_jax.evaluation.figures import BLUE, GREY, ORANGE, STYLE, plt
 
 LEAST = 12  # utterances under which t-SNE has nothing to arrange
 PAIR = ("embedding_raw", "embedding_features")  # of DCaEN
 
 
-def draw(
-  folder: pathlib.Path,
-  classes: list[str],
-  history: list[dict],
-) -> list[str]:
-  """Draws what a workdir has to show of the inside.
+def draw(folder: pathlib.Path, found: dict, history: list[dict]) -> list[str]:
+  """Draws what runs have to show of the inside.
 
   Args:
-    folder: `--workdir`.
-    classes: names by class index.
+    folder: of the report.
+    found: the report's data.
     history: lines of the training log.
 
   Returns:
@@ -35,16 +35,17 @@ def draw(
   drawn = {}
   compared = [line for line in history if "cosine" in line["train"]]
   if compared:
-    config = json.loads((folder / "config.json").read_text())
-    drawn["cosine"] = _cosine(compared, config["task"]["threshold"])
-  found = embeddings.read(folder)
-  if found:
-    name, run = next(iter(found.items()))
-    drawn |= _of_run(run, name)
-    generated = folder / "runs" / name / "generated.npz"
+    drawn["cosine"] = _cosine(compared, found.get("threshold"))
+  embedded = embeddings.read(folder, found.get("rate"))
+  if embedded:
+    path, run = next(iter(embedded.items()))
+    drawn |= _of_run(run, path.name)
+    generated = path / "generated.npz"
     if generated.exists():
       with np.load(generated) as stored:
-        drawn |= generation_figures.draw(dict(stored), classes, name)
+        drawn |= generation_figures.draw(
+          dict(stored), found["classes"], path.name
+        )
   return figures.save(folder, drawn)
 
 
@@ -173,10 +174,7 @@ def _attention(
 def _cosine(history: list[dict], threshold: float | None):
   """The cosine of two embeddings over training, against its threshold."""
   figure, axes = plt.subplots(figsize=(5.4, 3.4))
-  runs = {}
-  for line in history:
-    runs.setdefault((line["fold"], line["seed"]), []).append(line)
-  for lines in runs.values():
+  for lines in training_log.by_run(history).values():
     axes.plot([x["epoch"] + 1 for x in lines],
               [x["train"]["cosine"] for x in lines],
               color=BLUE, alpha=0.4, linewidth=1)  # fmt: skip

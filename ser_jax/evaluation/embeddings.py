@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from ser_jax.evaluation import metrics, statistics
+from ser_jax.evaluation import metrics, statistics, sweeps
 
 FILE = "embeddings.npz"
 DESCRIPTIONS = ("utterance", "speaker", "emotion", "split", "target")
@@ -22,12 +22,24 @@ Vectors = Float[np.ndarray, "utterances dim"]
 Words = Shaped[np.ndarray, "utterances"]
 
 
-def read(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
-  """The embeddings of every run that has some, by the run's name."""
+def read(
+  folder: pathlib.Path, rate: float | None = None
+) -> dict[pathlib.Path, dict[str, np.ndarray]]:
+  """The embeddings of every run that has some.
+
+  Args:
+    folder: of the report.
+    rate: of its runs, which then are beside the folder, among those of other
+      rates.
+
+  Returns:
+    Arrays by the run's folder.
+  """
   found = {}
-  for path in sorted((folder / "runs").glob(f"*/{FILE}")):
+  runs = (folder if rate is None else folder.parent) / "runs"
+  for path in sorted(runs.glob(f"*{sweeps.suffix(rate)}/{FILE}")):
     with np.load(path) as stored:
-      found[path.parent.name] = dict(stored)
+      found[path.parent] = dict(stored)
   return found
 
 
@@ -109,7 +121,9 @@ def _probe():
   )
 
 
-def summarize(found: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
+def summarize(
+  found: dict[pathlib.Path, dict[str, np.ndarray]],
+) -> dict[str, dict]:
   """Probes of every embedding, averaged over runs.
 
   Args:

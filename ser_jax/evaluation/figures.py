@@ -1,10 +1,12 @@
 """Figures of a report (matplotlib, drawn without a screen)."""
 
-import os
 import pathlib
 
 import matplotlib
 import numpy as np
+
+from ser_jax import atomic
+from ser_jax.evaluation import training_log
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -53,12 +55,16 @@ def save(folder: pathlib.Path, drawn: dict) -> list[str]:
   paths = []
   for name, figure in drawn.items():
     path = f"figures/{name}.png"
-    temporary = folder / f"{path}.partial"
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, folder / path)
-    plt.close(figure)
+    write(figure, folder / path)
     paths.append(path)
   return paths
+
+
+def write(figure: plt.Figure, path: pathlib.Path) -> None:
+  """Writes a PNG file in one move, and closes the figure."""
+  with atomic.replacing(path) as temporary:
+    figure.savefig(temporary, format="png", bbox_inches="tight")
+  plt.close(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -118,14 +124,13 @@ def _runs(found: dict):
 def _curves(history: list[dict]):
   """Loss and validation UAR over epochs: runs thin, their mean bold."""
   figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-  runs = {}
-  for line in history:
-    runs.setdefault((line["fold"], line["seed"]), []).append(line)
+  history, stage = training_log.last_stage(history)
+  runs = training_log.by_run(history)
   lines(left, runs, "train", "loss", BLUE, "training")
   lines(left, runs, "validation", "loss", ORANGE, "validation")
   left.set_ylim(bottom=0)
   left.set_ylabel("cross-entropy (nats)")
-  left.set_title("Loss")
+  left.set_title(f"Loss{stage}")
   lines(right, runs, "validation", "uar", ORANGE, "validation", 100)
   for run in runs.values():
     best = [line for line in run if line["best"]]
@@ -135,7 +140,7 @@ def _curves(history: list[dict]):
   right.plot([], [], "o", color=GREEN, markersize=5, label="epoch kept")
   right.set_ylim(0, 100)
   right.set_ylabel("UAR (%)")
-  right.set_title("Validation speakers")
+  right.set_title(f"Validation speakers{stage}")
   for axes in (left, right):
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)

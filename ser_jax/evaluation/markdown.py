@@ -8,6 +8,12 @@ def percent(value: float) -> str:
   return f"{100 * value:.1f}"
 
 
+def decimals(value: float) -> str:
+  """0.7345 -> .734, as papers print CCC."""
+  # Adding zero turns -0.000 into 0.000.
+  return f"{round(value, 3) + 0.0:.3f}".replace("0.", ".", 1)
+
+
 def _measured(summary: dict) -> str:
   return f"{percent(summary['mean'])} ± {percent(summary['std'])}"
 
@@ -26,11 +32,24 @@ def protocol_warnings(found: dict) -> list[str]:
     )
   if found["transductive"]:
     warnings.append("TRANSDUCTIVE: test speakers' statistics were used.")
-  if len(found["runs"]) < found["expected_runs"]:
+  if found["folds"] < protocol_folds(found):
     warnings.append(
-      f"INCOMPLETE: {len(found['runs'])} of {found['expected_runs']} runs."
+      f"{folds(found)} folds: the speakers of the others are not tested."
     )
   return warnings
+
+
+def protocol_folds(found: dict) -> int:
+  """Folds of a report's protocol, of which some may have been chosen."""
+  # Reports of earlier versions do not say.
+  return found["protocol"].get("folds", found["folds"])
+
+
+def folds(found: dict) -> str:
+  """`2 of 5`, or `5` where every fold was run."""
+  whole = protocol_folds(found)
+  chosen = f"{found['folds']} of " if found["folds"] < whole else ""
+  return f"{chosen}{whole}"
 
 
 def table(header: list[str], rows: list[list]) -> str:
@@ -187,7 +206,7 @@ def render(found: dict) -> str:
 
 {_headline(found)}
 
-{found["folds"]} folds × {found["seeds"]} seeds, {found["speakers"]} test
+{folds(found)} folds × {found["seeds"]} seeds, {found["speakers"]} test
 speakers, {found["parameters"]:,} parameters. Protocol `{protocol["name"]}`:
 {" ".join(protocol["notes"])}
 Mean ± standard deviation (ddof 1) over runs; pooled: all test utterances

@@ -3,7 +3,14 @@
 import numpy as np
 
 from ser_jax.evaluation import statistics
+from ser_jax.evaluation.markdown import folds
 
+NOTES = """\
+p: of a paired permutation test over folds, each by its mean over seeds, which
+test the same speakers; of a single fold over its seeds, which says nothing of
+other speakers. With n pairs it is at least 2 / 2^n: .25 for three, .0625 for
+five. Then Holm's for all tests above.
+"""
 # A figure by fold and seed.
 Values = dict[tuple[str, int], float]
 
@@ -25,6 +32,7 @@ def measured(row: dict, report: dict | None) -> dict:
   return entry | {
     "folds": report["folds"],
     "seeds": report["seeds"],
+    "size": f"{folds(report)} × {report['seeds']}",
     "seconds": sum(run["seconds"] for run in report["runs"]),
     "command": report["command"],
   }
@@ -33,21 +41,32 @@ def measured(row: dict, report: dict | None) -> dict:
 def paired(ours: Values, theirs: Values) -> dict:
   """The difference over the runs that both have, if there are at least two.
 
+  The seeds of a fold test the same speakers, and are not independent: each fold
+  counts once, by its mean over seeds. A single fold leaves but its seeds.
+
   Args:
     ours: of the row.
     theirs: of the row that it is tested against.
 
   Returns:
-    `pairs`, `difference` and `p` of a paired permutation test, or nothing.
+    `pairs`, the folds (or seeds of the one fold) of a paired permutation test,
+    its `p`, and the mean `difference`; or nothing.
   """
-  shared = sorted(ours.keys() & theirs.keys())
-  if len(shared) < 2:
+  by_fold = {}
+  for fold, seed in sorted(ours.keys() & theirs.keys()):
+    difference = ours[fold, seed] - theirs[fold, seed]
+    by_fold.setdefault(fold, []).append(difference)
+  differences = list(by_fold.values())
+  if len(differences) == 1:
+    differences = differences[0]
+  else:
+    differences = [np.mean(of_fold) for of_fold in differences]
+  if len(differences) < 2:
     return {}
-  pairs = np.array([[ours[key], theirs[key]] for key in shared])
   return {
-    "pairs": len(shared),
-    "difference": float((pairs[:, 0] - pairs[:, 1]).mean()),
-    "p": statistics.paired_permutation(pairs[:, 0], pairs[:, 1]),
+    "pairs": len(differences),
+    "difference": float(np.mean(differences)),
+    "p": statistics.paired_permutation(np.array(differences)),
   }
 
 

@@ -6,12 +6,12 @@
 """
 
 import json
-import os
 import pathlib
 import zipfile
 
 import numpy as np
 
+from ser_jax import atomic
 from ser_jax.errors import UserError
 from ser_jax.evaluation import (
   contour_chains,
@@ -20,6 +20,7 @@ from ser_jax.evaluation import (
   markdown,
   metrics,
   statistics,
+  training_log,
 )
 
 TINY = 10  # test utterances of a class under which a fold's recall is noise
@@ -29,7 +30,8 @@ def write_report(folder: pathlib.Path, info: dict) -> dict:
   """Saves what the report must know, and builds it.
 
   Args:
-    folder: `--workdir`, with predictions and metrics.
+    folder: `--workdir`, with predictions and metrics; of several learning
+      rates the folder of one, in it.
     info: system, variant, corpus, classes, protocol, paper, command, ...
 
   Returns:
@@ -38,7 +40,7 @@ def write_report(folder: pathlib.Path, info: dict) -> dict:
   Raises:
     UserError: predictions are missing, damaged or not finite.
   """
-  _write(folder / "report_info.json", json.dumps(info, indent=2))
+  atomic.write_text(folder / "report_info.json", json.dumps(info, indent=2))
   return rebuild(folder)
 
 
@@ -49,7 +51,7 @@ def rebuild(folder: pathlib.Path) -> dict:
     UserError: predictions are missing, damaged or not finite.
   """
   info = json.loads((folder / "report_info.json").read_text())
-  history = _read_history(folder / "metrics.jsonl")
+  history = training_log.read(folder)
   predictions = _read(folder / "predictions.npz")
   last = folder / "predictions_last.npz"
   in_time = info.get("frame_rate")  # None for one class an utterance
@@ -66,14 +68,14 @@ def rebuild(folder: pathlib.Path) -> dict:
     found["postprocessed"] = contour_chains.summarize(
       _read(validation), predictions, info
     )
-    chains = contour_chains.by_run(found["postprocessed"])
-    _write(folder / "postprocess.json", json.dumps(chains, indent=2))
-  embedded = embeddings.read(folder)
+    chains = contour_chains.by_run(found["postprocessed"], info.get("rate"))
+    atomic.write_text(folder / "postprocess.json", json.dumps(chains, indent=2))
+  embedded = embeddings.read(folder, info.get("rate"))
   if embedded:
     found["embeddings"] = embeddings.summarize(embedded)
   found["figures"] = _draw(folder, found, history, predictions)
-  _write(folder / "report.json", json.dumps(found, indent=2))
-  _write(
+  atomic.write_text(folder / "report.json", json.dumps(found, indent=2))
+  atomic.write_text(
     folder / "report.md", kind.render(found) + contour_chains.render(found)
   )
   return found | {"text": kind.console(found, folder)}
@@ -88,7 +90,7 @@ def _draw(folder, found: dict, history: list[dict], predictions: dict):
     return contour_figures.draw(folder, found, history, predictions)
   return [
     *figures.draw(folder, found, history),
-    *embedding_figures.draw(folder, found["classes"], history),
+    *embedding_figures.draw(folder, found, history),
   ]
 
 
@@ -201,7 +203,8 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
 def _run(fold, seed, counts, classes, history) -> dict:
   """One row of the table of runs."""
   lines = [x for x in history if (x["fold"], x["seed"]) == (fold, seed)]
-  kept = [x for x in lines if x["best"]]
+  last, _ = training_log.last_stage(lines)
+  kept = [x for x in last if x["best"]]
   return {
     "fold": fold,
     "seed": seed,
@@ -213,7 +216,7 @@ def _run(fold, seed, counts, classes, history) -> dict:
     "predicted_classes": classes[counts.sum(axis=0) > 0].tolist(),
     "best_epoch": kept[-1]["epoch"] + 1 if kept else None,
     "validation": kept[-1]["validation"] if kept else None,
-    "epochs": max((x["epoch"] + 1 for x in lines), default=None),
+    "epochs": max((x["epoch"] + 1 for x in last), default=None),
     "seconds": round(sum(x["seconds"] for x in lines), 1),
   }
 
@@ -261,17 +264,3 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
       f"{path} is damaged ({error}): delete it and the folder runs/ beside it, "
       "then use --mode=evaluate to predict again from the checkpoints."
     ) from error
-
-
-def _read_history(path: pathlib.Path) -> list[dict]:
-  """Lines of the training log; none if there is no log."""
-  if not path.exists():
-    return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  """Replaces a file in one move."""
-  temporary = path.with_name(f".{path.name}.partial")
-  temporary.write_text(text)
-  os.replace(temporary, path)

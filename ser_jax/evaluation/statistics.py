@@ -1,7 +1,8 @@
 """Intervals and paired tests over speakers, folds and seeds.
 
 Utterances of one speaker are not independent: intervals resample speakers.
-Folds and seeds give means and standard deviations (ddof 1).
+Folds and seeds give means and standard deviations (ddof 1). Seeds of one fold
+test the same speakers: tests pair folds.
 """
 
 import itertools
@@ -47,15 +48,6 @@ def speaker_bootstrap(
   return float(low), float(high)
 
 
-def paired_t_test(
-  ours: Float[np.ndarray, "runs"], theirs: Float[np.ndarray, "runs"]
-) -> float:
-  """Two-sided p-value of a paired t-test over folds x seeds."""
-  if np.allclose(ours, theirs):
-    return 1.0
-  return float(scipy.stats.ttest_rel(ours, theirs).pvalue)
-
-
 def one_tailed_t_test(
   ours: Float[np.ndarray, "runs"], theirs: Float[np.ndarray, "others"]
 ) -> float:
@@ -70,17 +62,25 @@ def one_tailed_t_test(
 
 
 def paired_permutation(
-  ours: Float[np.ndarray, "runs"],
-  theirs: Float[np.ndarray, "runs"],
+  differences: Float[np.ndarray, "pairs"],
   *,
   seed: int = 0,
   resamples: int = 20000,
 ) -> float:
   """Two-sided p-value of a sign-flipping test of the mean difference.
 
-  Exact up to 14 pairs, by draws beyond.
+  Exact up to 14 pairs, by draws beyond; of n pairs it is at least 2 / 2^n.
+
+  Args:
+    differences: of pairs that are independent of one another: of folds, not of
+      the seeds of a fold.
+    seed: of the draws.
+    resamples: draws.
+
+  Returns:
+    The p-value.
   """
-  difference = np.asarray(ours, np.float64) - theirs
+  difference = np.asarray(differences, np.float64)
   count = len(difference)
   if count <= 14:
     signs = np.array(list(itertools.product((-1, 1), repeat=count)))

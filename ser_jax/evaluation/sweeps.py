@@ -7,12 +7,13 @@ Rates and targets are chosen on validation speakers; test figures only told.
 
 import itertools
 import json
-import os
 import pathlib
 
 import numpy as np
 
-from ser_jax.evaluation.markdown import percent, table
+from ser_jax import atomic
+from ser_jax.evaluation import training_log
+from ser_jax.evaluation.markdown import decimals, percent, table
 
 TARGET = 0.95  # of the best epoch of all
 NOTES = """\
@@ -31,10 +32,9 @@ def rate_folder(workdir: pathlib.Path, rate: float) -> pathlib.Path:
   return workdir / f"lr-{rate:g}"
 
 
-def read_history(workdir: pathlib.Path) -> list[dict]:
-  """Lines of the training log."""
-  text = (workdir / "metrics.jsonl").read_text()
-  return [json.loads(line) for line in text.splitlines()]
+def suffix(rate: float | None) -> str:
+  """What the names of runs end with where they differ in their rate."""
+  return "" if rate is None else f"-lr{rate:g}"
 
 
 def copy_history(
@@ -42,28 +42,40 @@ def copy_history(
 ) -> None:
   """Gives the report of a learning rate its own lines of the log."""
   folder.mkdir(parents=True, exist_ok=True)
-  own = [line for line in read_history(workdir) if line["rate"] == rate]
-  _write(
-    folder / "metrics.jsonl", "".join(f"{json.dumps(line)}\n" for line in own)
+  own = [line for line in training_log.read(workdir) if line["rate"] == rate]
+  atomic.write_text(
+    folder / training_log.FILE, "".join(f"{json.dumps(line)}\n" for line in own)
   )
 
 
-def console(reports: dict[float, dict], workdir: pathlib.Path) -> str:
-  """The lines that end a training of several learning rates."""
-  history = read_history(workdir)
-  lines = ["", "learning rate   best validation UAR   test UAR", ""]
+def console(
+  reports: dict[float, dict], workdir: pathlib.Path, metric: str
+) -> str:
+  """The lines that end a training of several learning rates.
+
+  Args:
+    reports: by rate.
+    workdir: of the training.
+    metric: that epochs were chosen by.
+
+  Returns:
+    A line a rate, and where to look.
+  """
+  history = training_log.read(workdir)
+  name, shown = metric.upper(), decimals if metric == "ccc" else percent
+  lines = ["", f"learning rate   best validation {name}   test {name}", ""]
   for rate, report in reports.items():
-    own = summarize(history, rate, "uar")
-    test = report["summary"]["uar"]
+    own = summarize(history, rate, metric)
+    test = report["summary"][metric]
     lines.append(
-      f"  {rate:<12g}  {percent(own['validation']):>8}             "
-      f"{percent(test['mean'])} ± {percent(test['std'])}"
+      f"  {rate:<12g}  {shown(own['validation']):>8}             "
+      f"{shown(test['mean'])} ± {shown(test['std'])}"
     )
   return "\n".join([*lines, "", f"  {workdir}/lr-*/report.md"])
 
 
 def summarize(history: list[dict], rate: float, metric: str) -> dict:
-  """The course of one learning rate.
+  """The course of one learning rate, in the last stage.
 
   Args:
     history: lines of the training log.
@@ -75,10 +87,8 @@ def summarize(history: list[dict], rate: float, metric: str) -> dict:
     `loss`, means over runs of the validation metric and of the training loss
     at each epoch; `seconds`, passed at the end of each epoch.
   """
-  runs = {}
-  for line in history:
-    if line["rate"] == rate:
-      runs.setdefault((line["fold"], line["seed"]), []).append(line)
+  last, _ = training_log.last_stage(history)
+  runs = training_log.by_run([line for line in last if line["rate"] == rate])
   # Runs that stop early keep what they have.
   epochs = max(map(len, runs.values()))
   padded = [
@@ -118,7 +128,7 @@ def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
       if path.exists():
         report = json.loads(path.read_text())
         rates.append(
-          {"rate": rate, **summarize(read_history(workdir), rate, metric)}
+          {"rate": rate, **summarize(training_log.read(workdir), rate, metric)}
           | {"test": report["summary"][metric],
              "last_epoch": report["last_epoch"][metric],
              "runs": len(report["runs"])}
@@ -218,10 +228,7 @@ def draw(found: dict, path: pathlib.Path, title: str) -> None:
                    bbox_to_anchor=(1.0, 0.5), title="chosen rate")  # fmt: skip
     figure.suptitle(title)
     figure.tight_layout()
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, path)
-    plt.close(figure)
+    figures.write(figure, path)
 
 
 def write(
@@ -230,14 +237,7 @@ def write(
   """Writes the comparison of a folder of rows; returns its Markdown."""
   found = compare(rows, folder, metric)
   text = render(found, title)
-  _write(folder / "table.json", json.dumps(found, indent=1))
-  _write(folder / "table.md", text)
+  atomic.write_text(folder / "table.json", json.dumps(found, indent=1))
+  atomic.write_text(folder / "table.md", text)
   draw(found, folder / "table.png", title)
   return text
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  """Replaces a file in one move."""
-  temporary = path.with_name(f".{path.name}.partial")
-  temporary.write_text(text)
-  os.replace(temporary, path)

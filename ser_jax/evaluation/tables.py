@@ -5,7 +5,6 @@ figures, the row that it is tested against, and its place in the figure.
 """
 
 import itertools
-import os
 import pathlib
 
 import numpy as np
@@ -18,13 +17,12 @@ NOTES = """\
 Ours: mean and deviation over runs (fold and seed) of the weights of each run's
 best validation epoch; 95 %: bootstrap over speakers of the pooled test
 utterances; last epoch: the same without selection. Difference: the mean
-over equal folds and seeds from the row that the table compares with, with the
-p-value of a paired permutation test, then Holm's for all tests above.
+over equal folds and seeds from the row that the table compares with.
 """
 POOLED = """\
 Initialisations: the folds of one seed pooled, then scored; mean and deviation
 over seeds, and the p-value of a one-tailed t-test (Welch) that the row's mean
-is the higher one.
+is the higher one: on these speakers, whatever others would say.
 """
 VALIDATION = """\
 Validation: of the epochs kept, which is what a choice between rows may look at.
@@ -43,9 +41,9 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
 
   Returns:
     `metric`, and `rows` with what was measured, the difference from the row
-    that each is tested against, and p-values over the runs (fold and seed) that
-    both have: `p` of a paired permutation test, `p_holm` corrected for the
-    number of tests in the table, `p_t` of a one-tailed t-test over seeds.
+    that each is tested against, and p-values over the runs that both have: `p`
+    of a paired permutation test over folds, `p_holm` corrected for the number
+    of tests in the table, `p_t` of a one-tailed t-test over seeds.
   """
   found = []
   for row in rows:
@@ -116,7 +114,7 @@ def render(
     *(f"{other} %", "difference", "p", "p (Holm)", "folds × seeds"),
   ]
   lines = [_line(row, found["metric"]) for row in found["rows"]]
-  notes = NOTES
+  notes = NOTES + pairing.NOTES
   for name in found.get("extra", ()):
     titles, cells, note = EXTRA[name]
     header += titles
@@ -178,7 +176,7 @@ def _line(row: dict, metric: str) -> list[str]:
     "" if last is None else _spread(last[metric]),
     _spread(summary[other]),
     *tested,
-    f"{row['folds']} × {row['seeds']}",
+    row["size"],
   ]
 
 
@@ -224,10 +222,7 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
       named.values(), named.keys(), frameon=False, fontsize=8,
       loc="center left", bbox_to_anchor=(1.0, 0.5),
     )  # fmt: skip
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png", bbox_inches="tight")
-    os.replace(temporary, path)
-    plt.close(figure)
+    figures.write(figure, path)
 
 
 def _yardsticks(axes, rows: list[dict], metric: str, curve: str) -> None:

@@ -11,7 +11,7 @@ def folds_of(shards, name, **changes):
   keep = np.arange(len(shards))
   labels = np.array([fakes.EMOTIONS.index(e) for e in table.emotions])
   config = fakes.protocol_config(name, **changes)
-  return protocols.make_protocol(table, keep, labels, config)
+  return protocols.make_protocol(table, keep, labels, fakes.EMOTIONS, config)
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,22 @@ def test_a_class_unseen_in_training_is_named():
     folds_of(shards, "leave_two_speakers_out")
 
 
+def test_a_level_unseen_in_training_is_named_as_a_level():
+  table = fakes.FakeShards().table
+  high = (table.emotions == "sad") & (table.speakers == "a")
+  with pytest.raises(UserError, match="has high in validation but not in"):
+    protocols.make_protocol(
+      *(table, np.arange(len(high)), high.astype(np.int32), ("low", "high")),
+      fakes.protocol_config("leave_two_speakers_out"),
+    )
+
+
 def test_folds_are_chosen_by_name_or_number():
   protocol = folds_of(
     fakes.FakeShards(), "leave_one_session_out", folds=("s2", 0)
   )
   assert [fold.name for fold in protocol.folds] == ["s2", "s0"]
+  assert protocol.count == 3
 
 
 @pytest.mark.parametrize("tested", [True, False])

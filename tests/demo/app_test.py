@@ -12,6 +12,8 @@ pytest.importorskip("streamlit", reason="needs the extra demo")
 
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
+from configs import ds_lstm  # noqa: E402
+from ser_jax import experiment  # noqa: E402
 from ser_jax.demo import results  # noqa: E402
 from tests.demo.clips_test import flac_that_claims, wav  # noqa: E402
 
@@ -113,6 +115,30 @@ def test_bad_uploads_get_a_message_and_the_app_stays_up(app, data, message):
   assert not page.exception and not page.error
 
 
+def test_learning_rates_are_systems_of_their_own(
+  synthetic_shards, raw, tmp_path, monkeypatch
+):
+  config = ds_lstm.get_config("base1")
+  config.data.shards = str(synthetic_shards("ds_lstm"))
+  config.protocol.folds = (0,)
+  config.model.hidden, config.batch_size, config.epochs = 8, 8, 1
+  config.parallel.data = 1
+  config.optimizer.learning_rates = (1e-3, 1e-2)
+  experiment.train(config, tmp_path, should_stop=lambda: False)
+  found = results.read_results(tmp_path)
+  assert set(found.table["rate"]) == {"0.001", "0.01"}
+  monkeypatch.setattr(sys, "argv", ["app", str(tmp_path), f"--raw={raw}"])
+  monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+  page = AppTest.from_file(APP, default_timeout=120).run()
+  page.sidebar.radio[0].set_value("Utterances").run()
+  assert "8 predictions" in page.markdown[0].value  # not those of both
+  (rate,) = [x for x in page.sidebar.selectbox if x.label == "Learning rate"]
+  assert rate.options == ["0.001", "0.01"]
+  rate.set_value("0.01").run()
+  page.toggle[0].set_value(True).run()
+  assert not page.exception and not page.error
+
+
 # --- tables ------------------------------------------------------------------
 
 
@@ -126,7 +152,9 @@ def test_a_workdir_stands_for_itself(trained):
 
 
 def test_changes_are_counted_by_who_is_right(trained):
-  found = results.choose(results.read_results(trained), "session1", "0")
+  found = results.choose(
+    results.read_results(trained), fold="session1", seed="0"
+  )
   same = results.compare(found, found)
   right = int(found.table["correct"].sum())
   counts = same["change"].value_counts()

@@ -135,6 +135,7 @@ INFO = {
   "frame_rate": RATE,
   "protocol": {
     "name": "leave_two_speakers_out",
+    "folds": 5,
     "speaker_independent": True,
     "notes": ["Two speakers test."],
   },
@@ -142,7 +143,6 @@ INFO = {
   "parameters": 1249490,
   "command": "python -m ser_jax.main --config=configs/adieu.py",
   "paper": {},
-  "expected_runs": 5,
   "epochs": 3,
 }
 
@@ -161,10 +161,11 @@ def test_a_report_of_contours(tmp_path):
   assert low <= found["summary"]["ccc_f0"]["pooled"] <= high
   # Seed 1 has twice the noise of seed 0.
   assert found["runs"][0]["ccc_f0"] > found["runs"][1]["ccc_f0"]
-  assert "INCOMPLETE: 4 of 5 runs." in found["warnings"]
+  assert found["warnings"][0].startswith("2 of 5 folds: ")
   assert (tmp_path / "figures" / "contours.png").stat().st_size
   text = (tmp_path / "report.md").read_text()
   assert "| f0 |" in text and "loudness, last epoch" in text
+  assert "\n2 of 5 folds × 2 seeds, " in text
   assert "CCC f0" in found["text"]
 
 

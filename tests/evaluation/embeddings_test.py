@@ -1,11 +1,15 @@
-import json
+import pathlib
 
 import numpy as np
 import pytest
 
 from ser_jax.evaluation import embedding_figures, embeddings
 
+HERE = pathlib.Path("runs/one")
 SPEAKERS, EMOTIONS = ("a", "b", "c", "d"), ("angry", "sad")
+
+
+FOUND = {"classes": list(EMOTIONS), "threshold": -0.5}
 
 
 def run(of_speaker=5.0, of_emotion=5.0, per_cell=12, dim=6):
@@ -39,7 +43,7 @@ def run(of_speaker=5.0, of_emotion=5.0, per_cell=12, dim=6):
 def test_probes_find_what_is_there_and_nothing_else(
   of_speaker, of_emotion, speaker, emotion
 ):
-  found = embeddings.summarize({"one": run(of_speaker, of_emotion)})
+  found = embeddings.summarize({HERE: run(of_speaker, of_emotion)})
   assert set(found) == {"embedding"}  # neither scores nor attention
   probes = found["embedding"]
   assert speaker[0] <= probes["speaker"]["accuracy"] <= speaker[1]
@@ -51,10 +55,10 @@ def test_probes_find_what_is_there_and_nothing_else(
 def test_probes_are_averaged_over_runs():
   known, unknown = run(), run(0.0, 0.0)
   each = [
-    embeddings.summarize({"x": x})["embedding"]["emotion"]["uar"]
+    embeddings.summarize({HERE: x})["embedding"]["emotion"]["uar"]
     for x in (known, unknown)
   ]
-  both = embeddings.summarize({"x": known, "y": unknown})["embedding"]
+  both = embeddings.summarize({HERE: known, HERE / "y": unknown})["embedding"]
   assert both["runs"] == 2
   assert both["emotion"]["uar"] == pytest.approx(np.mean(each))
   assert both["emotion"]["std"] == pytest.approx(np.std(each, ddof=1))
@@ -70,7 +74,7 @@ def test_a_probe_that_errs_is_scored_by_hand():
 
 
 def test_pictures_of_what_a_folder_holds(tmp_path):
-  assert embedding_figures.draw(tmp_path, ["angry", "sad"], []) == []
+  assert embedding_figures.draw(tmp_path, FOUND, []) == []
   folder = tmp_path / "runs" / "fold0-seed0"
   folder.mkdir(parents=True)
   clouds = run()
@@ -87,20 +91,27 @@ def test_pictures_of_what_a_folder_holds(tmp_path):
     steps=np.linspace(-3, 3, 5),
     traversal=rng.normal(size=(2, 5, 8)),
   )
-  (tmp_path / "config.json").write_text(
-    json.dumps({"task": {"threshold": -0.5}})
-  )
   history = [
     {"fold": "fold0", "seed": 0, "epoch": epoch, "train": {"cosine": -0.1}}
     for epoch in range(3)
   ]
-  drawn = embedding_figures.draw(tmp_path, ["angry", "sad"], history)
+  drawn = embedding_figures.draw(tmp_path, FOUND, history)
   names = ("cosine", "tsne_embedding_raw", "tsne_embedding_features")
   names += ("tsne_both", "attention")
   names += ("reconstruction", "samples", "traversal")
   assert drawn == [f"figures/{name}.png" for name in names]
   for path in drawn:
     assert (tmp_path / path).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_learning_rate_has_its_own_runs(tmp_path):
+  for name in ("fold0-seed0-lr0.1", "fold0-seed0-lr0.01", "fold1-seed0-lr0.1"):
+    folder = tmp_path / "runs" / name
+    folder.mkdir(parents=True)
+    np.savez(folder / "embeddings.npz", x=np.zeros(1))
+  found = embeddings.read(tmp_path / "lr-0.1", 0.1)
+  names = ["fold0-seed0-lr0.1", "fold1-seed0-lr0.1"]
+  assert list(found) == [tmp_path / "runs" / name for name in names]
 
 
 def test_frames_are_drawn_as_images(tmp_path):
@@ -119,6 +130,6 @@ def test_frames_are_drawn_as_images(tmp_path):
     steps=np.linspace(-3, 3, 5),
     traversal=rng.normal(size=(2, 5, 16, 3)),
   )
-  drawn = embedding_figures.draw(tmp_path, ["angry", "sad"], [])
+  drawn = embedding_figures.draw(tmp_path, FOUND, [])
   names = ("reconstruction", "samples", "traversal")
   assert drawn == [f"figures/{name}.png" for name in names]

@@ -16,6 +16,7 @@ INFO = {
   "classes": CLASSES.tolist(),
   "protocol": {
     "name": "leave_two_speakers_out",
+    "folds": 2,
     "speaker_independent": True,
     "notes": ["Two speakers test."],
   },
@@ -31,7 +32,6 @@ INFO = {
     "uar": 73.3,
     "uar_std": 0.8,
   },
-  "expected_runs": 4,
   "epochs": 3,
 }
 
@@ -113,6 +113,16 @@ def test_what_the_json_holds(folder):
   assert sum(map(sum, found["confusion"])) == 240
 
 
+def test_epochs_are_those_of_the_last_stage(folder):
+  path = folder / "metrics.jsonl"
+  second = [json.loads(line) for line in path.read_text().splitlines()]
+  first = [x | {"stage": "features", "epoch": x["epoch"] + 4} for x in second]
+  path.write_text("".join(f"{json.dumps(x)}\n" for x in first + second))
+  run = report.write_report(folder, INFO)["runs"][0]
+  assert (run["best_epoch"], run["epochs"]) == (2, 3)
+  assert run["seconds"] == 12.0  # of both
+
+
 def test_rebuilding_gives_the_same(folder):
   report.write_report(folder, INFO)
   before = (folder / "report.json").read_text()
@@ -140,10 +150,19 @@ def test_speaker_dependent_folds_are_in_the_headline(folder):
   assert any("SPEAKER-DEPENDENT" in w for w in found["warnings"])
 
 
-def test_missing_runs_and_absent_classes_are_noted(tmp_path):
+def test_chosen_folds_are_told_of_how_many(folder):
+  found = report.write_report(folder, INFO)
+  assert not any("folds: " in w for w in found["warnings"])
+  assert "\n2 folds × 2 seeds, " in (folder / "report.md").read_text()
+  protocol = INFO["protocol"] | {"folds": 5}
+  found = report.write_report(folder, INFO | {"protocol": protocol})
+  assert found["warnings"][0].startswith("2 of 5 folds: ")
+  assert "\n2 of 5 folds × 2 seeds, " in (folder / "report.md").read_text()
+
+
+def test_absent_classes_are_noted(tmp_path):
   write_predictions(tmp_path, absent=2)
-  found = report.write_report(tmp_path, INFO | {"expected_runs": 5})
-  assert any("4 of 5 runs" in w for w in found["warnings"])
+  found = report.write_report(tmp_path, INFO)
   assert any(
     "fold0 has no test utterance of sad" in w for w in found["warnings"]
   )

@@ -7,7 +7,8 @@ import pytest
 
 from configs import ds_lstm
 from ser_jax import experiment
-from ser_jax.evaluation import sweeps
+from ser_jax.evaluation import sweeps, training_log
+from tests import adieu_test, dcaen_test
 
 RATES = (1e-3, 1e-2)
 
@@ -15,6 +16,7 @@ RATES = (1e-3, 1e-2)
 def line(fold, rate, epoch, uar):
   return {
     **{"fold": fold, "seed": 0, "rate": rate, "epoch": epoch},
+    "stage": "train",
     **{"train": {"loss": 1.0 / (epoch + 1)}, "seconds": 2.0},
     "validation": {"uar": uar},
   }
@@ -68,6 +70,17 @@ def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
   assert (tmp_path / "table.png").stat().st_size
 
 
+def test_only_the_last_stage_is_judged():
+  history = [
+    line("a", 0.1, epoch, uar) | {"stage": stage}
+    for stage, values in (("first", [0.9, 0.9]), ("second", [0.4, 0.6]))
+    for epoch, uar in enumerate(values)
+  ]
+  found = sweeps.summarize(history, 0.1, "uar")
+  assert found["curve"] == pytest.approx([0.4, 0.6])
+  assert found["validation"] == pytest.approx(0.6)
+
+
 def config_of(shards, **changes):
   config = ds_lstm.get_config("base1")
   config.data.shards = str(shards)
@@ -76,6 +89,45 @@ def config_of(shards, **changes):
   config.parallel.data = 1
   config.optimizer.update(changes)
   return config
+
+
+def test_the_console_has_the_metric_that_epochs_were_chosen_by(tmp_path):
+  entry = line("a", 0.1, 0, 0.0) | {"validation": {"ccc": 0.5}}
+  (tmp_path / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+  report = {"summary": {"ccc": {"mean": 0.25, "std": 0.125}}}
+  text = sweeps.console({0.1: report}, tmp_path, "ccc")
+  assert "best validation CCC   test CCC" in text
+  assert ".500 " in text and ".250 ± .125" in text
+
+
+def train_rates(config, folder):
+  """Trains two learning rates at once; their reports."""
+  config.optimizer.learning_rates = RATES
+  config.parallel.runs = "vmap"
+  experiment.train(config, folder, should_stop=lambda: False)
+  return [
+    json.loads((sweeps.rate_folder(folder, rate) / "report.json").read_text())
+    for rate in RATES
+  ]
+
+
+def test_learning_rates_of_contours(synthetic_shards, tmp_path):
+  config = adieu_test.small(synthetic_shards, "bi128,ccc,prosody")
+  for rate, report in zip(RATES, train_rates(config, tmp_path), strict=True):
+    assert -1 <= report["summary"]["ccc"]["mean"] <= 1
+    folder = sweeps.rate_folder(tmp_path, rate)
+    (name,) = json.loads((folder / "postprocess.json").read_text())
+    assert (tmp_path / "runs" / name / "predictions.npz").exists()
+
+
+def test_learning_rates_of_two_embeddings(synthetic_shards, tmp_path):
+  config = dcaen_test.small(synthetic_shards, "dcaen,thr_m0.7")
+  config.report.embeddings = True
+  for report in train_rates(config, tmp_path):
+    assert report["threshold"] == -0.7
+    assert report["embeddings"]["embedding_raw"]["runs"] == 1
+    shown = {"figures/cosine.png", "figures/tsne_both.png"}
+    assert shown <= set(report["figures"])
 
 
 def test_a_learning_rate_among_others_trains_as_alone(
@@ -94,7 +146,7 @@ def test_a_learning_rate_among_others_trains_as_alone(
   folders = tmp_path / "alone", sweeps.rate_folder(tmp_path / "both", RATES[1])
   one, two = (np.load(folder / "predictions.npz") for folder in folders)
   np.testing.assert_allclose(one["scores"], two["scores"], atol=1e-4)
-  logs = [sweeps.read_history(folder) for folder in folders]
+  logs = [training_log.read(folder) for folder in folders]
   assert len(logs[0]) == len(logs[1]) == 2
   for left, right in zip(*logs, strict=True):
     assert left["learning_rate"] == pytest.approx(right["learning_rate"])

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ser_jax.evaluation import statistics, tables
+from ser_jax.evaluation import pairing, statistics, tables
 
 
-def report(values, folds=5):
+def report(values, folds=5, of=None):
   values = np.asarray(values)
   part = {
     "mean": float(values.mean()),
@@ -22,6 +22,7 @@ def report(values, folds=5):
     ],
     "summary": {"wa": part, "uar": part},
     "folds": folds,
+    "protocol": {"folds": of or folds},
     "seeds": len(values) // folds,
     "command": "python -m ser_jax.reproduce",
   }  # fmt: skip
@@ -43,14 +44,43 @@ REPORTS = {
 }
 
 
-def test_rows_are_compared_over_equal_folds_and_seeds():
+def test_rows_are_compared_over_equal_folds():
   found = {r["name"]: r for r in tables.compare(ROWS, REPORTS, "wa")["rows"]}
   assert found["b"]["difference"] == pytest.approx(0.03)
-  assert found["b"]["p"] == pytest.approx(2 / 2**10)  # the least possible
+  assert found["b"]["p"] == pytest.approx(2 / 2**5)  # the least possible
   assert found["c"]["difference"] == pytest.approx(0.0, abs=1e-12)
-  assert found["b"]["pairs"] == 10
+  assert found["b"]["pairs"] == 5
   assert "p" not in found["a"] and "summary" not in found["d"]
   assert found["b"]["seconds"] == 20.0
+
+
+def test_seeds_of_a_fold_count_once():
+  """What folds differ by is not found again in each of their seeds."""
+  rng = np.random.default_rng(0)
+  rejected = 0
+  for _ in range(200):
+    of_fold, of_run = rng.normal(size=8), 0.5 * rng.normal(size=(8, 3))
+    ours = {
+      (str(fold), seed): of_fold[fold] + of_run[fold, seed]
+      for fold, seed in np.ndindex(8, 3)
+    }
+    found = pairing.paired(ours, dict.fromkeys(ours, 0.0))
+    assert found["pairs"] == 8
+    rejected += found["p"] <= 0.05
+  assert rejected <= 20  # of 200; 10 are expected
+
+
+def test_a_single_fold_leaves_its_seeds():
+  ours = {("a", seed): value for seed, value in enumerate((0.1, 0.3, 0.2))}
+  found = pairing.paired(ours, dict.fromkeys(ours, 0.0))
+  assert found == {"pairs": 3, "difference": pytest.approx(0.2), "p": 2 / 8}
+  assert pairing.paired({("a", 0): 0.1}, ours) == {}
+
+
+def test_folds_weigh_the_same_however_many_seeds_they_have():
+  ours = {("a", 0): 0.1, ("a", 1): 0.3, ("b", 0): 0.4}
+  found = pairing.paired(ours, dict.fromkeys(ours, 0.0))
+  assert (found["pairs"], found["difference"]) == (2, pytest.approx(0.3))
 
 
 def test_several_tests_are_corrected_for():
@@ -83,6 +113,12 @@ def test_markdown_has_paper_and_ours_side_by_side():
   assert "not yet" in next(x for x in lines if x.startswith("| row d"))
   counts = {line.count("|") for line in lines if line.startswith("|")}
   assert counts == {11}
+
+
+def test_chosen_folds_are_told_of_how_many():
+  found = tables.compare(ROWS[:1], {"a": report(A, of=12)}, "wa")
+  text = tables.render(found, "Table 1", "emodb", "emodb")
+  assert "| 5 of 12 × 2 |" in text
 
 
 def test_initialisations_are_pooled_and_tested_one_tailed():

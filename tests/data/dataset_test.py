@@ -1,0 +1,29 @@
+"""What a dataset says of its labels."""
+
+import numpy as np
+
+from configs import common
+from ser_jax.data import dataset
+from tests import fakes
+
+
+def notes_of(emotions, **changes):
+  shards = fakes.FakeShards()
+  shards.table.emotions = np.resize(emotions, len(shards))
+  config = common.get_config()
+  config.data.corpus, config.data.features = "fake", "fake"
+  config.data.inputs = {
+    "frames": {"resample": False, "standardize": True, "buckets": ()}
+  }
+  for field, value in changes.items():
+    config.data[field] = value
+  return dataset.load_dataset(config, shards).protocol.notes
+
+
+def test_a_merged_category_is_noted_where_it_occurs():
+  every = ("angry", "excited", "happy", "neutral", "sad", "sad")
+  note = "8 utterances labelled excited count as happy."
+  assert note in notes_of(every)
+  assert note not in notes_of(every, classes=("angry", "sad"))
+  assert note not in notes_of(every, merge={})
+  assert not any("excited" in note for note in notes_of(fakes.EMOTIONS))

@@ -1,0 +1,39 @@
+"""What is drawn, read back from the axes."""
+
+import numpy as np
+import pytest
+
+from ser_jax.evaluation import contour_figures, figures
+
+
+def history_of(*stages):
+  """One run; `stages` are names and lengths."""
+  return [
+    {
+      **{"fold": "fold0", "seed": 0, "stage": stage, "epoch": epoch},
+      "train": {"loss": 1.0, "ccc_loss": 1.0, "mse": 1.0},
+      "validation": {"loss": 1.0, "uar": 0.5, "ccc_f0": 0.5},
+      "best": epoch == 0,
+    }
+    for stage, epochs in stages
+    for epoch in range(epochs)
+  ]
+
+
+def draw_classes(history):
+  return figures._curves(history)
+
+
+def draw_contours(history):
+  return contour_figures._curves({"classes": ["f0"]}, history)
+
+
+@pytest.mark.parametrize("draw", [draw_classes, draw_contours])
+def test_learning_curves_are_of_the_last_stage(draw):
+  left, right = draw(history_of(("features", 4), ("joint", 2))).axes
+  for axes in (left, right):
+    assert axes.get_title("left").endswith(", stage joint")
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 2])
+  left, right = draw(history_of(("train", 3))).axes
+  assert "stage" not in left.get_title("left") + right.get_title("left")
+  np.testing.assert_array_equal(left.lines[0].get_xdata(), [1, 2, 3])
