@@ -50,7 +50,7 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
   experiment.check(config)
   found = experiment.make_experiment(config, folder)
   group = found.groups[0]
-  best, _ = runs.restore_group(found, group)
+  best, *_ = runs.restore_group(found, group)
   weights = jax.tree.map(lambda x: x[0], found.layout.fetch_runs(best))
   name, windows = choose(found, group[0], recording)
   samples, activations = hear(found, weights, windows, name)

@@ -5,21 +5,17 @@ trained by one program. Whatever is finished is on disk and is not done again.
 """
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import itertools
 import logging
 import pathlib
-import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from ser_jax import atomic, inference, inspection, runs
+from ser_jax import inference, inspection, reporting, runs
 from ser_jax import workdir as workdirs
 from ser_jax.data import augment, order
 from ser_jax.data.contours import CONTOURS
@@ -30,9 +26,8 @@ from ser_jax.data.dataset import (
   make_source,
   shard_folder,
 )
-from ser_jax.data.examples import Examples, example_batch
+from ser_jax.data.examples import Examples
 from ser_jax.errors import UserError
-from ser_jax.evaluation import report, sweeps
 from ser_jax.models.table import MODELS
 from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
@@ -40,7 +35,6 @@ from ser_jax.train import loop, precision, processes
 from ser_jax.train.compile import make_layout
 from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
-from ser_jax.train.state import init_state
 
 LOG = logging.getLogger(__name__)
 
@@ -70,6 +64,7 @@ def train(
     log = workdirs.MetricsLog(workdir)
     engines = runs.make_engines(experiment)
     should_stop = processes.agreed(should_stop)
+    diverged = []
     for number, group in enumerate(experiment.groups):
       if not processes.on_primary(functools.partial(_done, workdir, group)):
         LOG.info(
@@ -78,9 +73,30 @@ def train(
           len(experiment.groups),
           ", ".join(run.name for run in group),
         )
-        runs.train_group(experiment, engines, group, log, should_stop)
-    _look(experiment, engines[-1])
-    return processes.on_primary(lambda: finish(experiment))
+        try:
+          diverged += runs.train_group(
+            experiment, engines, group, log, should_stop
+          )
+        except loop.Diverged as error:
+          diverged += [run.name for run in group]
+          if len(diverged) == sum(map(len, experiment.groups)):
+            raise
+          LOG.error("%s", error)
+    return _conclude(experiment, engines[-1], diverged)
+
+
+def _conclude(
+  experiment: runs.Experiment, engine: Engine, diverged: Collection[str]
+) -> dict:
+  """Looks at the groups that have weights, and writes the report."""
+  groups = tuple(
+    group
+    for group in experiment.groups
+    if any(run.name not in diverged for run in group)
+  )
+  experiment = dataclasses.replace(experiment, groups=groups)
+  _look(experiment, engine)
+  return processes.on_primary(lambda: reporting.finish(experiment, diverged))
 
 
 def evaluate(config, workdir: pathlib.Path) -> dict:
@@ -102,11 +118,12 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
     experiment = make_experiment(config, workdir)
     _save_recipe(experiment)
     engines = runs.make_engines(experiment)
+    diverged = []
     for group in experiment.groups:
-      weights = runs.restore_group(experiment, group)
-      runs.save_predictions(experiment, engines[-1], group, *weights)
-    _look(experiment, engines[-1])
-    return processes.on_primary(lambda: finish(experiment))
+      *weights, lost = runs.restore_group(experiment, group)
+      runs.save_predictions(experiment, engines[-1], group, *weights, lost)
+      diverged += lost
+    return _conclude(experiment, engines[-1], diverged)
 
 
 def _claim(workdir: pathlib.Path, config):
@@ -284,84 +301,3 @@ def _look(experiment: runs.Experiment, engine: Engine) -> None:
   """Saves embeddings for the report, if it is to have them."""
   if experiment.config.report.embeddings:
     inspection.look(experiment, engine)
-
-
-def finish(experiment: runs.Experiment) -> dict:
-  """Writes the report, or one of each learning rate."""
-  workdir = experiment.workdir
-  finished = [run for group in experiment.groups for run in group]
-  rates = experiment.config.optimizer.learning_rates
-  if not rates:
-    return _report(experiment, workdir, finished)
-  reports = {}
-  for rate in rates:
-    folder = sweeps.rate_folder(workdir, rate)
-    sweeps.copy_history(workdir, folder, rate)
-    reports[rate] = _report(
-      experiment, folder, [run for run in finished if run.rate == rate]
-    )
-  metric = experiment.config.selection.metric
-  return {"text": sweeps.console(reports, workdir, metric)}
-
-
-def _report(
-  experiment: runs.Experiment, folder: pathlib.Path, finished: runs.Group
-) -> dict:
-  """Joins the predictions of runs and writes their report into a folder."""
-  for stem in runs.stems(experiment):
-    parts = [
-      dict(
-        np.load(
-          runs.predictions_file(experiment.workdir, run).with_name(
-            f"{stem}.npz"
-          )
-        )
-      )
-      for run in finished
-    ]
-    joined = {
-      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
-    }
-    joined["classes"] = np.array(experiment.dataset.classes)
-    atomic.write_arrays(folder / f"{stem}.npz", joined)
-  described = _describe(experiment) | {"rate": finished[0].rate}
-  return report.write_report(folder, described)
-
-
-def describe_data(config, dataset: Dataset) -> dict:
-  """What a report must know of the data."""
-  protocol = dataset.protocol
-  program = getattr(sys.modules["__main__"].__spec__, "name", "ser_jax.main")
-  return {
-    "corpus": config.data.corpus,
-    "classes": list(dataset.classes),
-    "protocol": {
-      "name": protocol.name,
-      "folds": protocol.count,
-      "speaker_independent": protocol.speaker_independent,
-      "notes": list(protocol.notes),
-    },
-    "transductive": any(
-      plan.normalize == "speaker" for plan in dataset.examples.plans.values()
-    ),
-    "frame_rate": dataset.contours and dataset.contours.rate,
-    "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
-  }
-
-
-def _describe(experiment: runs.Experiment) -> dict:
-  """What the report must know beside the predictions."""
-  config = experiment.config
-  shapes = jax.eval_shape(
-    functools.partial(init_state, task=experiment.stages[-1].task),
-    jnp.uint32(0),
-    example_batch(experiment.dataset.examples, 2),
-  )
-  return describe_data(config, experiment.dataset) | {
-    "system": config.system,
-    "variant": config.variant,
-    "parameters": sum(x.size for x in jax.tree.leaves(shapes.params)),
-    "paper": config.paper.to_dict(),
-    "epochs": sum(stage.epochs for stage in experiment.stages),
-    "threshold": config.task.get("threshold"),
-  }

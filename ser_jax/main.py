@@ -90,7 +90,7 @@ def run(argv) -> int:
   except Stopped:
     return command_line.stopped(seen)
   processes.only_primary(print)(report["text"])
-  return 0
+  return 1 if report.get("diverged") else 0
 
 
 if __name__ == "__main__":

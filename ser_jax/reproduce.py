@@ -16,7 +16,7 @@ import runpy
 from absl import flags
 from ml_collections import ConfigDict
 
-from ser_jax import atomic, command_line, experiment, workdir
+from ser_jax import atomic, command_line, experiment, reporting, workdir
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
@@ -112,7 +112,7 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
     found = {"predictions": baselines.predict(baseline, dataset, metric, key)}
   for stem, arrays in found.items():
     atomic.write_arrays(folder / f"{stem}.npz", arrays)
-  described = experiment.describe_data(config, dataset)
+  described = reporting.describe_data(config, dataset)
   report.write_report(
     folder,
     described

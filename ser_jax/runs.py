@@ -239,19 +239,25 @@ def train_group(
         checkpoints,
         hooks,
       )
-  diverged = tuple(
-    run.name
-    for run, epoch in zip(group, books.diverged, strict=True)
-    if epoch >= 0
-  )
+  diverged = _names(group, books.diverged)
   save_predictions(experiment, engines[-1], group, best, last, diverged)
   return diverged
 
 
+def _names(group: Group, diverged: Sequence[int]) -> tuple[str, ...]:
+  """The runs that the books say diverged."""
+  return tuple(
+    run.name for run, epoch in zip(group, diverged, strict=True) if epoch >= 0
+  )
+
+
 def restore_group(
   experiment: Experiment, group: Group
-) -> tuple[PyTree, PyTree]:
-  """Best and last weights of a group's final stage, placed."""
+) -> tuple[PyTree, PyTree, tuple[str, ...]]:
+  """Best and last weights of a group's final stage, placed.
+
+  And the names of its runs that diverged.
+  """
   stage = experiment.stages[-1]
   state = jax.eval_shape(*_fresh(experiment, stage.task, group))
   with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
@@ -260,9 +266,10 @@ def restore_group(
         f"--workdir={experiment.workdir} has no checkpoint of {group[0].name}: "
         "finish it with --mode=train."
       )
-    arrays, _ = checkpoints.restore(loop.kept_arrays(state))
+    arrays, progress = checkpoints.restore(loop.kept_arrays(state))
   place = experiment.layout.place_runs
-  return place(arrays["best"]), place(arrays["last"])
+  lost = _names(group, progress["diverged"])
+  return place(arrays["best"]), place(arrays["last"]), lost
 
 
 def restore_best(experiment: Experiment, group: Group) -> PyTree:

@@ -142,6 +142,28 @@ def test_runs_in_one_program_equal_runs_one_by_one(shards, tmp_path):
     )
 
 
+@pytest.mark.parametrize("runs", ["loop", "vmap"])
+def test_a_rate_that_diverges_is_told_of_and_left_out(shards, tmp_path, runs):
+  config = small(shards, "base1", epochs=2, seeds=(0,))
+  config.protocol.folds = (0,)
+  config.parallel.runs, config.parallel.data = runs, 1
+  config.optimizer.learning_rates = (1e-3, 1e38)
+  report = train(config, tmp_path)
+  (lost,) = report["diverged"]
+  assert lost.endswith("-lr1e+38") and lost in report["text"]
+  assert (tmp_path / "lr-0.001" / "report.md").exists()
+  assert not (tmp_path / "runs" / lost / "predictions.npz").exists()
+  again = experiment.evaluate(config, tmp_path) if runs == "vmap" else report
+  assert again["diverged"] == [lost]
+
+
+def test_nothing_to_report_is_an_error(shards, tmp_path):
+  config = small(shards, "base1")
+  config.optimizer.learning_rate = 1e38
+  with pytest.raises(UserError, match="is not finite in epoch 1"):
+    train(config, tmp_path)
+
+
 def test_a_run_resumes_on_other_devices(shards, tmp_path):
   """Stopped on one device, finished on several: the same run."""
   config = small(shards, "ds_lstm", epochs=2)

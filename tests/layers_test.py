@@ -50,10 +50,11 @@ MAY_IMPORT = {
   "ser_jax.export": FLOOR | {"ser_jax.features", "ser_jax.inference"},
   "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
   "ser_jax.inspection": FLOOR | PIPELINE | {"ser_jax.runs"},
+  "ser_jax.reporting": FLOOR | PIPELINE | {"ser_jax.runs"},
   "ser_jax.system": FLOOR | PIPELINE,
   "ser_jax.experiment": FLOOR
   | PIPELINE
-  | {"ser_jax.inference", "ser_jax.inspection"}
+  | {"ser_jax.inference", "ser_jax.inspection", "ser_jax.reporting"}
   | {"ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE
@@ -70,7 +71,8 @@ MAY_IMPORT = {
   "ser_jax.command_line": FLOOR,
   "ser_jax.reproduce": FLOOR
   | PIPELINE
-  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.workdir"},
+  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.reporting"}
+  | {"ser_jax.workdir"},
   "ser_jax.main": FLOOR
   | {"ser_jax.analysis", "ser_jax.command_line", "ser_jax.demo"}
   | {"ser_jax.experiment", "ser_jax.train"},

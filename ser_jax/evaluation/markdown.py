@@ -36,6 +36,10 @@ def protocol_warnings(found: dict) -> list[str]:
     warnings.append(
       f"{folds(found)} folds: the speakers of the others are not tested."
     )
+  if found.get("diverged"):
+    warnings.append(
+      f"DIVERGED, and not in any figure: {', '.join(found['diverged'])}."
+    )
   return warnings
 
 

@@ -32,7 +32,8 @@ def measured(row: dict, report: dict | None) -> dict:
   return entry | {
     "folds": report["folds"],
     "seeds": report["seeds"],
-    "size": f"{folds(report)} × {report['seeds']}",
+    "size": f"{folds(report)} × {report['seeds']}"
+    + (f" less {len(lost)}" if (lost := report.get("diverged")) else ""),
     "seconds": sum(run["seconds"] for run in report["runs"]),
     "command": report["command"],
   }

@@ -8,6 +8,7 @@ Rates and targets are chosen on validation speakers; test figures only told.
 import itertools
 import json
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -49,7 +50,10 @@ def copy_history(
 
 
 def console(
-  reports: dict[float, dict], workdir: pathlib.Path, metric: str
+  reports: dict[float, dict],
+  workdir: pathlib.Path,
+  metric: str,
+  diverged: Collection[str],
 ) -> str:
   """The lines that end a training of several learning rates.
 
@@ -57,6 +61,7 @@ def console(
     reports: by rate.
     workdir: of the training.
     metric: that epochs were chosen by.
+    diverged: names of runs that are not in the reports.
 
   Returns:
     A line a rate, and where to look.
@@ -71,6 +76,8 @@ def console(
       f"  {rate:<12g}  {shown(own['validation']):>8}             "
       f"{shown(test['mean'])} ± {shown(test['std'])}"
     )
+  if diverged:
+    lines += ["", f"  diverged, and left out: {', '.join(diverged)}"]
   return "\n".join([*lines, "", f"  {workdir}/lr-*/report.md"])
 
 

@@ -150,6 +150,12 @@ def test_speaker_dependent_folds_are_in_the_headline(folder):
   assert any("SPEAKER-DEPENDENT" in w for w in found["warnings"])
 
 
+def test_runs_that_diverged_are_told_of(folder):
+  found = report.write_report(folder, INFO | {"diverged": ["a-seed0"]})
+  assert any("a-seed0" in warning for warning in found["warnings"])
+  assert "a-seed0" in (folder / "report.md").read_text()
+
+
 def test_chosen_folds_are_told_of_how_many(folder):
   found = report.write_report(folder, INFO)
   assert not any("folds: " in w for w in found["warnings"])

@@ -95,7 +95,7 @@ def test_the_console_has_the_metric_that_epochs_were_chosen_by(tmp_path):
   entry = line("a", 0.1, 0, 0.0) | {"validation": {"ccc": 0.5}}
   (tmp_path / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
   report = {"summary": {"ccc": {"mean": 0.25, "std": 0.125}}}
-  text = sweeps.console({0.1: report}, tmp_path, "ccc")
+  text = sweeps.console({0.1: report}, tmp_path, "ccc", ["a-lr1"])
   assert "best validation CCC   test CCC" in text
   assert ".500 " in text and ".250 ± .125" in text
 
