@@ -21,7 +21,7 @@ from ser_jax.analysis.shapes import Blank, blank_shards
 from ser_jax.data.dataset import load_dataset
 from ser_jax.data.examples import Frames
 from ser_jax.tasks.task import Stage
-from ser_jax.train import loop
+from ser_jax.train.engine import Engine
 
 # Config, and frames of its inputs (functionals have none).
 SYSTEMS: dict[str, tuple[Callable[[], ConfigDict], str]] = {
@@ -116,7 +116,7 @@ class Bench:
     self.experiment = experiment
     self.layout = experiment.layout
     self.stage: Stage = experiment.stages[-1]
-    self.engine: loop.Engine = runs.make_engines(experiment)[-1]
+    self.engine: Engine = runs.make_engines(experiment)[-1]
     group = experiment.groups[0]
     self.state = self.layout.place_runs(
       runs.initial_state(experiment, self.stage.task, group)

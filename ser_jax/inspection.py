@@ -17,15 +17,15 @@ from jaxtyping import Float, Int
 from ser_jax import atomic, runs
 from ser_jax.batch import Batch
 from ser_jax.data.prepare import prepare
-from ser_jax.train import engine as engines
 from ser_jax.train import loop, processes
+from ser_jax.train.engine import Engine, outputs
 
 SIDES = ("train", "validation", "test")
 DECODED = 32  # test utterances to reconstruct, and samples of each class
 STEPS = np.linspace(-3.0, 3.0, 9)  # of the traversal, in deviations of z
 
 
-def look(experiment: runs.Experiment, engine: engines.Engine) -> None:
+def look(experiment: runs.Experiment, engine: Engine) -> None:
   """Writes what there is to look at.
 
   Args:
@@ -45,7 +45,7 @@ def look(experiment: runs.Experiment, engine: engines.Engine) -> None:
       np.concatenate([getattr(run, side) for side in SIDES]) for run in group
     ]
     statistics = runs.group_statistics(experiment, group)
-    found = engines.outputs(engine, best, statistics, parts)
+    found = outputs(engine, best, statistics, parts)
     for number, run in enumerate(group):
       if run.seed == seed:
         shown = {name: arrays[number] for name, arrays in found.items()}

@@ -28,6 +28,7 @@ from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import loop, optimizers, processes
 from ser_jax.train.checkpoint import Checkpoints, read_best
 from ser_jax.train.compile import Layout, Program
+from ser_jax.train.engine import Engine, predict
 from ser_jax.train.state import (
   TrainState,
   Weights,
@@ -68,7 +69,7 @@ class Experiment:
   statistics: dict[str, statistics.Statistics]
 
 
-def make_engines(experiment: Experiment) -> list[loop.Engine]:
+def make_engines(experiment: Experiment) -> list[Engine]:
   """The programs of each stage; they compile at their first step."""
   constants = experiment.layout.place_constants(experiment.source.constants)
   return [
@@ -78,7 +79,7 @@ def make_engines(experiment: Experiment) -> list[loop.Engine]:
 
 def _make_engine(
   experiment: Experiment, stage: Stage, constants: PyTree
-) -> loop.Engine:
+) -> Engine:
   layout, source = experiment.layout, experiment.source
   plans = experiment.dataset.examples.plans
   augmentation = Augmentation(**experiment.config.augment)
@@ -102,7 +103,7 @@ def _make_engine(
     batch = batch_of(item, stats, constants, frames)
     return predict_step(weights, batch, task=stage.task)
 
-  return loop.Engine(
+  return Engine(
     layout=layout,
     source=source,
     constants=constants,
@@ -191,7 +192,7 @@ def group_statistics(experiment: Experiment, group: Group) -> PyTree:
 
 def train_group(
   experiment: Experiment,
-  engines: list[loop.Engine],
+  engines: list[Engine],
   group: Group,
   log: workdirs.MetricsLog,
   should_stop: Callable[[], bool],
@@ -342,7 +343,7 @@ def _checkpoints(
 
 def save_predictions(
   experiment: Experiment,
-  engine: loop.Engine,
+  engine: Engine,
   group: Group,
   best: PyTree,
   last: PyTree,
@@ -366,7 +367,7 @@ def save_predictions(
   for stem in reversed(stems(experiment)):
     side = "validation" if stem == VALIDATION else "test"
     parts = [getattr(run, side) for run in group]
-    scores = loop.predict(engine, weights.get(stem, best), stats, parts)
+    scores = predict(engine, weights.get(stem, best), stats, parts)
     for run, part, found in zip(group, parts, scores, strict=True):
       if run.name in left_out:
         continue

@@ -26,6 +26,7 @@ from ser_jax.data.dataset import load_dataset
 from ser_jax.data.examples import Frames, Row, example_batch
 from ser_jax.tasks.task import Stage
 from ser_jax.train import loop, processes
+from ser_jax.train.engine import Engine
 from ser_jax.train.state import TrainState, init_state
 
 LOG = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def epoch_rows(experiment: runs.Experiment, epoch: int = 0) -> list[Row]:
 def _stage(
   experiment: runs.Experiment,
   stage: Stage,
-  engine: loop.Engine,
+  engine: Engine,
   frames: Frames,
   peaks: Peaks,
 ) -> dict:

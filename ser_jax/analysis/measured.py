@@ -21,7 +21,7 @@ from ser_jax.analysis.compiled import describe, epoch_rows
 from ser_jax.analysis.roofline import find_peaks
 from ser_jax.data.examples import Row
 from ser_jax.tasks.task import Stage
-from ser_jax.train import loop
+from ser_jax.train.engine import Engine
 
 _TOP = 20
 
@@ -73,7 +73,7 @@ def profile(config, workdir: pathlib.Path) -> dict:
 class _Steps:
   """Training steps, one after another, with their times."""
 
-  def __init__(self, experiment, stage: Stage, engine: loop.Engine):
+  def __init__(self, experiment, stage: Stage, engine: Engine):
     group = experiment.groups[0]
     self._engine = engine
     self._state = engine.layout.place_runs(
@@ -124,7 +124,7 @@ def _rows(experiment: runs.Experiment, count: int) -> list[Row]:
 
 
 def _stage(
-  experiment: runs.Experiment, stage: Stage, engine: loop.Engine, peaks
+  experiment: runs.Experiment, stage: Stage, engine: Engine, peaks
 ) -> dict:
   """Warms up, times, then traces."""
   settings = experiment.config.profile
@@ -232,7 +232,7 @@ def _holds(name: str, loops: set[str]) -> bool:
   return name in loops or name.startswith(("call", "conditional"))
 
 
-def _memory(engine: loop.Engine) -> int | None:
+def _memory(engine: Engine) -> int | None:
   """Bytes that a device had in use at most; None where it does not say."""
   stats = engine.layout.mesh.local_devices[0].memory_stats()
   return stats["peak_bytes_in_use"] if stats else None

@@ -347,20 +347,22 @@ def latent_statistics(
   y, z = latent["y"], latent["z"]
   local = jnp.sum(weight)
 
-  def average(x: Float[Array, "batch *dim"], by: Array = weight) -> Array:
-    sums, count = jnp.tensordot(by, x, axes=(0, 0)), local
+  def averages(*sums: Array) -> tuple[Array, ...]:
+    count = local
     if axis_name is not None:
-      sums, count = jax.lax.psum((sums, count), axis_name)
-    return sums / jnp.maximum(count, 1.0)
+      *sums, count = jax.lax.psum((*sums, count), axis_name)
+    return tuple(x / jnp.maximum(count, 1.0) for x in sums)
 
-  mean = average(z)
+  mean, mean_y, entropy = averages(
+    weight @ z, weight @ y, weight @ losses.entropy(y)
+  )
   centred = z - mean[None, :]
-  covariance = average(centred, by=centred * weight[:, None])
+  (covariance,) = averages((centred * weight[:, None]).T @ centred)
   off = covariance * (1.0 - jnp.eye(len(mean)))
   pairs = max(len(mean) * (len(mean) - 1), 1)
   found = {
-    "y_entropy": average(losses.entropy(y)),
-    "y_mean_entropy": losses.entropy(average(y)[None])[0],
+    "y_entropy": entropy,
+    "y_mean_entropy": losses.entropy(mean_y[None])[0],
     "z_mean": jnp.sqrt(jnp.mean(jnp.square(mean))),
     "z_variance": jnp.mean(jnp.diagonal(covariance)),
     "z_covariance": jnp.sqrt(jnp.sum(jnp.square(off)) / pairs),

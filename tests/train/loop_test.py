@@ -27,6 +27,7 @@ from ser_jax.tasks.classify import classify
 from ser_jax.train import loop
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.compile import Program, make_layout
+from ser_jax.train.engine import Engine
 from ser_jax.train.state import init_state
 from ser_jax.train.step import predict_step, train_step
 from tests import fakes
@@ -90,7 +91,7 @@ class Bench:
       batch = prepare(data.gather(constants, item, frames), stats, plans)
       return predict_step(weights, batch, task=self.task)
 
-    self.engine = loop.Engine(
+    self.engine = Engine(
       layout=layout,
       source=data,
       constants=layout.place_constants(data.constants),
