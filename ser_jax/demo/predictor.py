@@ -233,7 +233,9 @@ def _assemble(
   size = 1 if config.parallel.runs == "loop" else len(listed)
   one_run = {"backend": "jit", "runs": "loop", "run": 1, "data": devices}
   layout = make_layout(
-    ConfigDict(one_run), runs=1, batch_size=config.batch_size
+    ConfigDict(one_run | {"optimizer_state": "replicated"}),
+    runs=1,
+    batch_size=config.batch_size,
   )
   return runs.Experiment(
     config=config,

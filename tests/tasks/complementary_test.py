@@ -111,7 +111,7 @@ def test_only_groups_in_the_scope_move(variant, frozen, still):
 def test_the_cosine_falls_when_it_alone_is_minimised():
   model = Complementary(4, **SMALL)
   _, _, metrics = stepped(task_of(model, weight=1.0), steps=8)
-  cosines = np.divide(*metrics["cosine"])
+  cosines = np.divide(*metrics["cosine"].T)
   assert cosines[-1] < cosines[0]
 
 
@@ -162,8 +162,9 @@ def test_devices_share_a_step():
     *map(jax.tree.leaves, (whole.params, shared.params)), strict=True
   ):
     np.testing.assert_allclose(one, other, atol=1e-6)
-  for name, pair in metrics.items():
-    np.testing.assert_allclose(pair, totals[name], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    metrics.values, totals.values, rtol=1e-5, atol=1e-6
+  )
 
 
 def test_runs_in_one_program_equal_runs_one_by_one():
