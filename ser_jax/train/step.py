@@ -93,9 +93,10 @@ def _train_step(
       moved, batch_stats, batch, jax.random.fold_in(rng, number)
     )
     if axis_name is not None:
-      loss, totals = jax.lax.psum((loss, totals), axis_name)
-      if not isinstance(phase.tx, Sharing):
-        grads = jax.lax.psum(grads, axis_name)
+      if isinstance(phase.tx, Sharing):
+        loss, totals = jax.lax.psum((loss, totals), axis_name)
+      else:
+        loss, grads, totals = jax.lax.psum((loss, grads, totals), axis_name)
     updates, opt_state[phase.name] = phase.tx.update(
       grads, opt_state[phase.name], moved, value=loss
     )
