@@ -25,7 +25,7 @@ from data_prep.utterance import ATTRIBUTES, Utterance
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS, FeatureSet
 
-FORMAT = 1
+FORMAT = 2
 SPLIT = "utterances"
 # What makes two builds the same; the rest of the metadata is provenance.
 IDENTITY = ("format", "corpus", "features", "recipe", "digest", "labels")

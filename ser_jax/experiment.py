@@ -95,7 +95,8 @@ def _conclude(
     if any(run.name not in diverged for run in group)
   )
   experiment = dataclasses.replace(experiment, groups=groups)
-  _look(experiment, engine)
+  if experiment.config.report.embeddings:
+    inspection.look(experiment, engine, diverged)
   return processes.on_primary(lambda: reporting.finish(experiment, diverged))
 
 
@@ -295,9 +296,3 @@ def assemble(
     ),
     statistics=of_folds,
   )
-
-
-def _look(experiment: runs.Experiment, engine: Engine) -> None:
-  """Saves embeddings for the report, if it is to have them."""
-  if experiment.config.report.embeddings:
-    inspection.look(experiment, engine)

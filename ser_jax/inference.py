@@ -235,9 +235,6 @@ def make_recipe(config, dataset) -> Recipe:
 
   Returns:
     The recipe.
-
-  Raises:
-    UserError: shards that do not tell how far audio was padded.
   """
   metadata, table = dataset.shards.metadata, dataset.shards.table
   plans = dataset.examples.plans
@@ -252,7 +249,7 @@ def make_recipe(config, dataset) -> Recipe:
     made=json.loads(json.dumps(metadata["recipe"])),
     inputs=inputs,
     plans={name: dataclasses.asdict(plan) for name, plan in plans.items()},
-    pad_to=_pad_to(dataset.shards),
+    pad_to=metadata["pad_to"],
     longest=_longest(dataset, inputs),
     genders=dict(
       zip(table.speakers.tolist(), table.genders.tolist(), strict=True)
@@ -260,26 +257,6 @@ def make_recipe(config, dataset) -> Recipe:
     folds=tuple(fold.name for fold in dataset.protocol.folds),
     contour_rate=dataset.contours and dataset.contours.rate,
   )
-
-
-def _pad_to(shards) -> int | None:
-  """Samples that the shards' audio was padded to, skipped recordings included.
-
-  Raises:
-    UserError: they are without that field, and recordings are missing.
-  """
-  metadata = shards.metadata
-  if "pad_to" in metadata:
-    return metadata["pad_to"]
-  if metadata["recipe"].get("pad_to") != "longest_raw":
-    return None
-  if metadata["skipped"]:
-    raise UserError(
-      f"the shards at {shards.path} do not say how far they were padded, and "
-      f"{len(metadata['skipped'])} recordings were left out: build them again "
-      "(python -m data_prep.build ... --skip-bad --overwrite)."
-    )
-  return samples_in(shards.table.duration.max(), metadata["rate"])
 
 
 def samples_in(seconds: float, rate: int) -> int:

@@ -8,6 +8,7 @@ from these files; see `ser_jax/evaluation/embeddings.py`.
 
 import dataclasses
 import functools
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +26,15 @@ DECODED = 32  # test utterances to reconstruct, and samples of each class
 STEPS = np.linspace(-3.0, 3.0, 9)  # of the traversal, in deviations of z
 
 
-def look(experiment: runs.Experiment, engine: Engine) -> None:
+def look(
+  experiment: runs.Experiment, engine: Engine, left_out: Collection[str]
+) -> None:
   """Writes what there is to look at.
 
   Args:
     experiment: whose runs are finished.
     engine: of its last stage.
+    left_out: names of runs that are not, beside others in their program.
 
   Raises:
     UserError: a run has no checkpoint.
@@ -47,7 +51,7 @@ def look(experiment: runs.Experiment, engine: Engine) -> None:
     statistics = runs.group_statistics(experiment, group)
     found = outputs(engine, best, statistics, parts)
     for number, run in enumerate(group):
-      if run.seed == seed:
+      if run.seed == seed and run.name not in left_out:
         shown = {name: arrays[number] for name, arrays in found.items()}
         _write(experiment, run, "embeddings", describe(experiment, run) | shown)
         own = jax.tree.map(lambda x, number=number: x[number], weights)

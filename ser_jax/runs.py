@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree, UInt32
 
 from ser_jax import atomic
 from ser_jax import workdir as workdirs
@@ -130,8 +130,8 @@ def initial_state(
   Returns:
     The states; optimizers have not moved.
   """
-  _, seeds, batch = _fresh(experiment, task, group)
-  state = jax.device_get(_starter(task)(seeds, batch, taken))
+  starting = _starter(task)
+  state = jax.device_get(starting(*_arguments(experiment, group), taken))
   settings = experiment.config.optimizer
   if not settings.learning_rates:
     return state
@@ -147,9 +147,7 @@ def _starter(task: Task) -> Callable:
 
   @jax.jit
   def start(seeds, batch, taken):
-    state = jax.vmap(
-      functools.partial(init_state, task=task), in_axes=(0, None)
-    )(seeds, batch)
+    state = _fresh(task)(seeds, batch)
     if taken is None:
       return state
     params = state.params | taken.params
@@ -164,12 +162,17 @@ def _starter(task: Task) -> Callable:
   return start
 
 
-def _fresh(experiment: Experiment, task: Task, group: Group):
-  """What makes a group's states, and its two arguments."""
-  batch = example_batch(experiment.dataset.examples, 2)
+def _fresh(task: Task) -> Callable:
+  """What makes the first states of seeds, given a batch."""
+  return jax.vmap(functools.partial(init_state, task=task), in_axes=(0, None))
+
+
+def _arguments(
+  experiment: Experiment, group: Group
+) -> tuple[UInt32[Array, "runs"], Batch]:
+  """A group's seeds, and a batch of the largest shapes."""
   seeds = jnp.array([run.seed for run in group], jnp.uint32)
-  init = functools.partial(init_state, task=task)
-  return jax.vmap(init, in_axes=(0, None)), seeds, batch
+  return seeds, example_batch(experiment.dataset.examples, 2)
 
 
 def _taken(weights: Weights, names: tuple[str, ...]) -> Weights:
@@ -260,7 +263,7 @@ def restore_group(
   And the names of its runs that diverged.
   """
   stage = experiment.stages[-1]
-  state = jax.eval_shape(*_fresh(experiment, stage.task, group))
+  state = jax.eval_shape(_fresh(stage.task), *_arguments(experiment, group))
   with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
     if checkpoints.latest is None:
       raise UserError(
@@ -276,7 +279,7 @@ def restore_group(
 def restore_best(experiment: Experiment, group: Group) -> PyTree:
   """Best weights of a group's final stage on the host, without optimizers."""
   stage = experiment.stages[-1]
-  state = jax.eval_shape(*_fresh(experiment, stage.task, group))
+  state = jax.eval_shape(_fresh(stage.task), *_arguments(experiment, group))
   like = {"params": state.params, "batch_stats": state.batch_stats}
   return Weights(**read_best(_checkpoints(experiment, group, stage), like))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from configs import ds_lstm
 from configs.common import CORPORA
 from ser_jax import experiment
 from ser_jax.errors import UserError
+from ser_jax.runs import _starter, initial_state
 from ser_jax.train.loop import Stopped
 from tests.configs_test import DS_LSTM_WORDS
 
@@ -155,6 +157,16 @@ def test_a_rate_that_diverges_is_told_of_and_left_out(shards, tmp_path, runs):
   assert not (tmp_path / "runs" / lost / "predictions.npz").exists()
   again = experiment.evaluate(config, tmp_path) if runs == "vmap" else report
   assert again["diverged"] == [lost]
+
+
+def test_initialisation_compiles_once_for_all_runs(shards, tmp_path):
+  config = small(shards, "base1", seeds=(0, 1))
+  found = experiment.make_experiment(config, tmp_path)
+  task = found.stages[-1].task
+  one, other = (initial_state(found, task, g) for g in found.groups)
+  assert _starter(task)._cache_size() == 1
+  kernels = [jax.tree.leaves(state.params)[-1] for state in (one, other)]
+  assert (kernels[0] != kernels[1]).any()
 
 
 def test_nothing_to_report_is_an_error(shards, tmp_path):

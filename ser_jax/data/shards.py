@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, Shaped
 
 from ser_jax.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 SPLIT = "utterances"
 # A record is read when it is asked for; nothing is read ahead.
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"

@@ -32,7 +32,7 @@ def protocol_warnings(found: dict) -> list[str]:
     )
   if found["transductive"]:
     warnings.append("TRANSDUCTIVE: test speakers' statistics were used.")
-  if found["folds"] < protocol_folds(found):
+  if found["folds"] < found["protocol"]["folds"]:
     warnings.append(
       f"{folds(found)} folds: the speakers of the others are not tested."
     )
@@ -43,15 +43,9 @@ def protocol_warnings(found: dict) -> list[str]:
   return warnings
 
 
-def protocol_folds(found: dict) -> int:
-  """Folds of a report's protocol, of which some may have been chosen."""
-  # Reports of earlier versions do not say.
-  return found["protocol"].get("folds", found["folds"])
-
-
 def folds(found: dict) -> str:
   """`2 of 5`, or `5` where every fold was run."""
-  whole = protocol_folds(found)
+  whole = found["protocol"]["folds"]
   chosen = f"{found['folds']} of " if found["folds"] < whole else ""
   return f"{chosen}{whole}"
 

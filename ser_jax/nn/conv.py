@@ -26,6 +26,7 @@ from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import (
   BatchNorm,
   Moments,
+  combined,
   masked_moments,
   over_devices,
 )
@@ -162,14 +163,9 @@ def patches_moments(
     centred = jnp.where(mask, patches - mean[None, None], 0.0)
     # K' C K cancels where a filter takes differences: no less than float32.
     scatter = jnp.einsum("tfp,tfq->pq", centred, centred, precision="highest")
-    return count, mean, scatter
+    return mean, scatter, count
 
-  counts, means, scatters = each(within, x, mask)
-  count = jnp.sum(counts)
-  mean = jnp.sum(counts[:, None] * means, axis=0) / jnp.maximum(count, 1.0)
-  apart = means - mean[None]
-  between = jnp.matmul((apart * counts[:, None]).T, apart, precision="highest")
-  scatter = jnp.sum(scatters, axis=0) + between
+  mean, scatter, count = combined(*each(within, x, mask))
   if axis_name is not None:
     mean, scatter, count = over_devices(mean, scatter, count, axis_name)
   flat = kernel.reshape(-1, kernel.shape[-1]).astype(jnp.float32)

@@ -48,6 +48,35 @@ def masked_moments(
   return mean, scatter / jnp.maximum(count, 1.0), count
 
 
+def combined(
+  means: Float[Array, "parts dim"],
+  scatters: Float[Array, "parts dim *dims"],
+  counts: Float[Array, "parts"],
+) -> tuple[Float[Array, "dim"], Float[Array, "dim *dims"], Float[Array, ""]]:
+  """Mean, scatter and count of values from those of their parts.
+
+  The scatter about the common mean is that about their own plus that of their
+  means (Chan et al. 1979).
+
+  Args:
+    means: of the values of each part.
+    scatters: sums of squares about it, or of products of two features.
+    counts: of values.
+
+  Returns:
+    Mean, scatter and count of all values.
+  """
+  counts = counts[:, None]
+  count = jnp.sum(counts)
+  mean = jnp.sum(counts * means, axis=0) / jnp.maximum(count, 1.0)
+  apart = means - mean[None]
+  if scatters.ndim == 2:
+    between = jnp.sum(counts * jnp.square(apart), axis=0)
+  else:
+    between = jnp.matmul((counts * apart).T, apart, precision="highest")
+  return mean, jnp.sum(scatters, axis=0) + between, count
+
+
 def over_devices(
   mean: Float[Array, "dim"],
   scatter: Float[Array, "dim *dims"],
@@ -56,13 +85,12 @@ def over_devices(
 ) -> tuple[Float[Array, "dim"], Float[Array, "dim *dims"], Float[Array, ""]]:
   """What devices found of their shares, as if one had seen all of them.
 
-  The scatter about the common mean is that about their own plus that of their
-  means (Chan et al. 1979): one collective, where sums of values and then of
-  squares about their mean would take two, one after the other.
+  One collective, where sums of values and then of squares about their mean
+  would take two, one after the other.
 
   Args:
     mean: of the device's values.
-    scatter: sums of squares about it, or of products of two features.
+    scatter: see `combined`.
     count: of values.
     axis_name: the mapped axis.
 
@@ -73,15 +101,8 @@ def over_devices(
   every = jax.lax.all_gather(
     jnp.concatenate([mean, scatter.ravel(), count[None]]), axis_name
   )
-  means, counts = every[:, :dim], every[:, -1:]
-  count = jnp.sum(counts)
-  mean = jnp.sum(counts * means, axis=0) / jnp.maximum(count, 1.0)
-  apart = means - mean[None]
-  scatter = jnp.sum(every[:, dim:-1], axis=0).reshape(scatter.shape)
-  if scatter.ndim == 1:
-    return mean, scatter + jnp.sum(counts * jnp.square(apart), axis=0), count
-  between = jnp.matmul((counts * apart).T, apart, precision="highest")
-  return mean, scatter + between, count
+  scatters = every[:, dim:-1].reshape(-1, *scatter.shape)
+  return combined(every[:, :dim], scatters, every[:, -1])
 
 
 def running_update(

@@ -257,8 +257,8 @@ def evaluated(params: dict, opt_state: dict[str, PyTree]) -> dict:
   """
   found = {}
   for phase, tree in opt_state.items():
-    leaves = jax.tree.leaves(tree, is_leaf=_is_schedule_free)
-    for state in filter(_is_schedule_free, leaves):
+    leaves = jax.tree.leaves(tree, is_leaf=is_schedule_free)
+    for state in filter(is_schedule_free, leaves):
       twice = found.keys() & state.z.keys()
       if twice:
         raise UserError(
@@ -275,7 +275,8 @@ def evaluated(params: dict, opt_state: dict[str, PyTree]) -> dict:
   return params | found
 
 
-def _is_schedule_free(node) -> bool:
+def is_schedule_free(node) -> bool:
+  """Whether a part of an optimizer's state holds averaged parameters."""
   return isinstance(node, optax.contrib.ScheduleFreeState)
 
 

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax.contrib
 from jaxtyping import Array, Float, PyTree
 
 from ser_jax.errors import UserError
+from ser_jax.train.optimizers import is_schedule_free
 
 PIECES = 960  # what devices must divide: 1 to 6, 8, 10, 12, ... 64, ...
 
@@ -155,12 +155,8 @@ def require_elementwise(tx: optax.GradientTransformationExtraArgs) -> None:
   """
   whole, half = (256, 256), (128, 256)
   states = [tx.init(jnp.ones(shape)) for shape in (whole, half, half)]
-  averages = jax.tree.leaves(
-    states[0], is_leaf=lambda x: isinstance(x, optax.contrib.ScheduleFreeState)
-  )
-  same = not any(
-    isinstance(x, optax.contrib.ScheduleFreeState) for x in averages
-  )
+  leaves = jax.tree.leaves(states[0], is_leaf=is_schedule_free)
+  same = not any(map(is_schedule_free, leaves))
   draw = np.random.default_rng(0)
   for _ in range(3):
     grads, params = jnp.asarray(draw.normal(size=(2, *whole)), jnp.float32)

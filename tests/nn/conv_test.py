@@ -265,3 +265,18 @@ def test_lengths_by_hand():
   lengths = jnp.array([0, 1, 3, 4, 10])
   np.testing.assert_array_equal(conv_lengths(lengths, 4, 0), [0, 0, 0, 1, 7])
   np.testing.assert_array_equal(conv_lengths(lengths, 2, 1), [0, 2, 4, 5, 11])
+
+
+def test_moments_of_patches_are_float32_whatever_the_maps_are():
+  draw = np.random.default_rng(3)
+  smooth = np.cumsum(draw.normal(size=(2, 24, 16, 1)), axis=1)
+  x = jnp.asarray(smooth, jnp.bfloat16)
+  kernel = jnp.asarray(draw.normal(size=(3, 3, 1, 4)), jnp.bfloat16)
+  mask = jnp.ones((2, patches_max(x, kernel).shape[1] * 2), bool)
+  found = patches_moments(x, kernel, mask, None)
+  wanted = patches_moments(
+    x.astype(jnp.float32), kernel.astype(jnp.float32), mask, None
+  )
+  for one, other in zip(found, wanted, strict=True):
+    assert one.dtype == jnp.float32
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

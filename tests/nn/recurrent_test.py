@@ -143,3 +143,23 @@ def test_padding_changes_nothing(cell):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
   past = np.arange(TIME + 2) >= LENGTHS[:, None]
   np.testing.assert_array_equal(grads[1][past], 0.0)
+
+
+def test_a_slow_state_is_not_rounded_in_half_precision():
+  """Updates of a few thousandths are below bfloat16's steps of a state."""
+  layer, time = GRU(HIDDEN), 300
+  params = init(layer)
+  params["bias"] = params["bias"].at[HIDDEN : 2 * HIDDEN].set(5.0)
+  lengths = np.full(BATCH, time, np.int32)
+
+  def last(dtype):
+    cast = functools.partial(jax.tree.map, lambda x: jnp.asarray(x, dtype))
+    out = jax.jit(layer.apply)(
+      {"params": cast(params)}, cast(frames(time)), lengths
+    )
+    assert out.dtype == dtype
+    return np.asarray(out[:, -1], np.float32)
+
+  exact = last(jnp.float32)
+  apart = np.abs(last(jnp.bfloat16) - exact).max() / np.abs(exact).max()
+  assert apart < 0.02
