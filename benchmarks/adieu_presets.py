@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.step_time import machine
 from configs import adieu
+from ser_jax import memory
 from ser_jax.batch import Batch
 from ser_jax.streaming import Stream
 from ser_jax.system import make_model
@@ -138,6 +139,7 @@ def stream(preset: str) -> dict:
 
 
 def main() -> None:
+  memory.keep_freed()  # as the programs do
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--presets", nargs="+", default=list(adieu.PRESETS))
   parser.add_argument("--batch", type=int, default=4)

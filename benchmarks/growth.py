@@ -21,6 +21,7 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks import step_time, systems
+from ser_jax import memory
 
 BATCH = 16
 HELD = 64
@@ -129,6 +130,7 @@ def draw(found: dict, path: pathlib.Path) -> None:
 
 
 def main() -> None:
+  memory.keep_freed()  # as the programs do
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument(
     "--systems", nargs="+", default=RECURRENT, choices=RECURRENT

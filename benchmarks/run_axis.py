@@ -17,6 +17,7 @@ import time
 import jax
 
 from benchmarks import step_time, systems
+from ser_jax import memory
 
 HELD = 64
 
@@ -55,6 +56,7 @@ def measure(name: str, count: int, repetitions: int) -> dict:
 
 
 def main() -> None:
+  memory.keep_freed()  # as the programs do
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--systems", nargs="+", default=["aae", "dat"])
   parser.add_argument("--runs", type=int, default=4)

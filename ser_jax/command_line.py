@@ -8,6 +8,7 @@ from collections.abc import Callable
 from absl import app, flags
 from absl import logging as absl_logging
 
+from ser_jax import memory
 from ser_jax.errors import UserError
 
 
@@ -86,6 +87,7 @@ def start(run: Callable[[list[str]], int]) -> None:
       print(f"error: {error}", file=sys.stderr)
       return 2
 
+  memory.keep_freed()
   absl_logging.set_verbosity(absl_logging.WARNING)
   logger = logging.getLogger("ser_jax")
   handler = logging.StreamHandler()

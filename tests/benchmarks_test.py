@@ -1,8 +1,10 @@
 """What the benchmarks print, by hand-worked numbers."""
 
+import time
+
 import pytest
 
-from benchmarks import growth, scaling, table
+from benchmarks import growth, scaling, sides, step_time, table
 from ser_jax.analysis.roofline import Peaks
 
 PEAKS = Peaks("supposed", {"f32": 1.0}, 1.0, link=1e6)
@@ -35,7 +37,10 @@ def test_a_side_that_was_not_measured_is_blank():
   ours = {"median_ms": 12.345, "first_call_seconds": 3.21, "peak_mb": 99.6}
   entry = {"resident": ours, "torch eager": {"median_ms": 20}, "ratio": 1.62}
   rows = table.rows({"systems": {"aae": {"train": entry, "predict": entry}}})
-  assert rows[0] == ["`aae` train", "12.35", "", "20", "", "1.62", "3.2", "100"]
+  assert rows[0] == [
+    *("`aae` train", "12.35", "", "20", "", ""),
+    *("1.62", "", "3.2", "100"),
+  ]
   assert rows[1][0] == "`aae` predict"
 
 
@@ -43,3 +48,22 @@ def test_a_slope_is_an_exponent():
   points = [{"size": n, "step_ms": 3 * n**2} for n in (2, 10, 40)]
   assert growth.slope(points, "step_ms") == 2
   assert growth.frames_of("dat", 2) == "features=562"
+
+
+def _counted(start: int) -> dict:
+  """Stands for a side's steps, in the process that makes them."""
+  return {
+    "train": lambda: time.sleep(0.02),
+    "predict": lambda: None,
+    "first_call_seconds": {"train": start, "predict": 0},
+  }
+
+
+def test_a_side_is_timed_in_a_process_of_its_own():
+  side = sides.Side(_counted, 7, kept=True)
+  assert side.sizes == {"first_call_seconds": {"train": 7, "predict": 0}}
+  assert 20 <= side.time("train") < 1e4
+  found = step_time.measure({"resident": side}, "predict", repetitions=3)
+  assert found["resident"]["median_ms"] < 20
+  assert "ratio" not in found
+  assert side.end() > 10

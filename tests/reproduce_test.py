@@ -196,6 +196,8 @@ def test_tables_and_corpora_are_checked(path, corpus, message):
     ("aae_table1", "emodb", 10),
     ("aae_table1", "iemocap", 15),
     ("dcaen_table1", "ravdess", 9),
+    ("ds_lstm_table1", "emodb", 12),
+    ("ds_lstm_table1", "iemocap", 12),
     ("dcaen_table2", "iemocap", 5),
     ("aae_labels", "ravdess", 10),
     ("dcaen_weights", "emodb", 5),
