@@ -291,11 +291,29 @@ class Program:
       )
     return self._executables[frames](state, item, statistics, constants)
 
-  def lower(self, state, item, statistics, constants, frames):
-    """Lowers the step for arrays or their shapes; nothing is kept."""
+  def lower(
+    self, state, item, statistics, constants, frames, platforms=None
+  ) -> jax.stages.Lowered:
+    """Lowers the step for arrays or their shapes; nothing is kept.
+
+    Args:
+      state: this and what follows as in a call.
+      item: see there.
+      statistics: see there.
+      constants: see there.
+      frames: see there.
+      platforms: such as `("cuda", "tpu")`, not with `pmap`; by default that of
+        the devices.
+
+    Returns:
+      The lowered step; it compiles where one of its platforms is.
+    """
     function = functools.partial(self._function, frames=frames)
     mapped = self._mapped(function, self._layout.specs(state))
-    return mapped.lower(state, item, statistics, constants)
+    if platforms is None:
+      return mapped.lower(state, item, statistics, constants)
+    traced = mapped.trace(state, item, statistics, constants)
+    return traced.lower(lowering_platforms=platforms)
 
   def executable(self, frames) -> jax.stages.Compiled:
     """The compiled step of a shape that it has met."""
