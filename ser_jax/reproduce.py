@@ -142,6 +142,19 @@ def _is_measured(config: ConfigDict, folder: pathlib.Path) -> bool:
   return (folder / "report.json").exists()
 
 
+def _select(rows: list[dict], only: list[str]) -> list[dict]:
+  """The rows of these names, or with these in their names; all if none."""
+  names, wanted = [row["name"] for row in rows], set()
+  for part in only:
+    fits = [part] if part in names else [n for n in names if part in n]
+    if not fits:
+      raise UserError(
+        f"--rows={part} fits none of the table's: {', '.join(names)}."
+      )
+    wanted.update(fits)
+  return [row for row in rows if not only or row["name"] in wanted]
+
+
 def prepare(
   rows: list[dict], only: list[str], seeds: int, raw: str, changes: list[str]
 ) -> list[dict]:
@@ -149,7 +162,7 @@ def prepare(
 
   Args:
     rows: of the table.
-    only: parts of names; none for all rows.
+    only: names, or parts of names; none for all rows.
     seeds: seeds of every row.
     raw: raw corpus; empty to leave it as it is.
     changes: see `override`.
@@ -160,14 +173,7 @@ def prepare(
   Raises:
     UserError: flags that fit no row or no config.
   """
-  wanted = [
-    row for row in rows if not only or any(part in row["name"] for part in only)
-  ]
-  if not wanted:
-    raise UserError(
-      f"--rows={','.join(only)} fits none of the table's: "
-      f"{', '.join(row['name'] for row in rows)}."
-    )
+  wanted = _select(rows, only)
   for row in wanted:
     config = row["config"]
     config.seeds = tuple(range(seeds))
@@ -244,7 +250,9 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "workdir", None, "Where to write. Default: runs/TABLE-CORPUS."
   )
-  flags.DEFINE_list("rows", [], "Only rows whose name has one of these in it.")
+  flags.DEFINE_list(
+    "rows", [], "Only rows of these names, or with these in them."
+  )
   flags.DEFINE_bool(
     "baselines", True, "Whether to measure the table's baselines too."
   )

@@ -120,6 +120,22 @@ def test_bad_flags_name_themselves(only, changes, message):
     prepare(rows, only, 1, "", changes)
 
 
+def test_rows_are_chosen_by_names_then_by_parts():
+  rows = networks("ds_lstm_table1", "emodb")
+
+  def chosen(*only):
+    return [row["name"] for row in prepare(rows, list(only), 1, "", [])]
+
+  assert chosen("ds_lstm") == ["ds_lstm"]
+  assert chosen("base6", "rbn") == [
+    "base6",
+    "ds_lstm-no_rbn",
+    "ds_lstm-pre_rbn",
+  ]
+  with pytest.raises(UserError, match="--rows=base7 fits none"):
+    chosen("base6", "base7")
+
+
 def test_baselines_of_fewer_labels_have_every_label():
   """They learn from all labels, and their reports say so."""
   path = str(ROOT / "configs/tables/aae_labels.py")
