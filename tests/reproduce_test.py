@@ -217,6 +217,8 @@ def test_tables_and_corpora_are_checked(path, corpus, message):
     ("dcaen_table2", "iemocap", 5),
     ("aae_labels", "ravdess", 10),
     ("dcaen_weights", "emodb", 5),
+    ("optimizers", "emodb", 16),
+    ("optimizers_lstm", "emodb", 16),
   ],
 )  # fmt: skip
 def test_every_published_row_is_there(name, corpus, count):

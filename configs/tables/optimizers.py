@@ -10,6 +10,10 @@ values of its state. Gradients are clipped at a norm of 10, which only a rate
 that is far too high meets: no run overflows.
 """
 
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
 from configs import aae
 
 # Middle of the rates, and keyword arguments where the defaults are no choice.
@@ -36,25 +40,42 @@ AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 def get_table(corpus: str) -> dict:
   """One row an optimizer; every corpus that configs/aae.py knows."""
+
+  def dense():
+    config = aae.get_config(f"utt_base,emotion,{corpus}")
+    config.data.features = "egemaps"
+    config.epochs = 40
+    return config
+
+  return table("Optimizers: three dense layers on eGeMAPS", dense)
+
+
+def table(title: str, make_config: Callable[[], ConfigDict]) -> dict:
+  """A system under all of `OPTIMIZERS`.
+
+  Args:
+    title: of the table.
+    make_config: gives the system's config, to be changed.
+
+  Returns:
+    The table as `ser_jax.reproduce` reads it.
+  """
   return {
-    "title": "Optimizers: three dense layers on eGeMAPS",
+    "title": title,
     "paper_corpus": None,
     "metric": "uar",
-    "rows": [_row(name, corpus) for name in OPTIMIZERS],
+    "rows": [_row(name, make_config()) for name in OPTIMIZERS],
     "x": "optimizer",
     "sweep": True,
   }
 
 
-def _row(label: str, corpus: str) -> dict:
+def _row(label: str, config: ConfigDict) -> dict:
   name, middle, kwargs = OPTIMIZERS[label]
-  config = aae.get_config(f"utt_base,emotion,{corpus}")
-  config.data.features = "egemaps"
   config.variant = label
-  config.epochs = 40
   config.parallel.runs = "vmap"
   config.parallel.data = 1
-  config.checkpoint.every_epochs = 40
+  config.checkpoint.every_epochs = config.epochs
   rates = tuple(float(f"{middle * each:.3g}") for each in AROUND)
   config.optimizer.update(
     {
@@ -62,6 +83,8 @@ def _row(label: str, corpus: str) -> dict:
       "learning_rate": middle,
       "learning_rates": rates,
       "kwargs": kwargs,
+      "schedule": "constant",
+      "schedule_kwargs": "",
       "clip_norm": 10.0,
     }
   )
