@@ -27,6 +27,10 @@ is the higher one: on these speakers, whatever others would say.
 VALIDATION = """\
 Validation: of the epochs kept, which is what a choice between rows may look at.
 """
+RECALLS = """\
+Recall of each class, of all test utterances of all runs; in brackets the
+paper's{on}.
+"""
 NAMES = {"wa": "WA", "uar": "UAR"}
 
 
@@ -48,12 +52,14 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
   found = []
   for row in rows:
     report, other = (reports.get(row[key]) for key in ("name", "against"))
-    entry = pairing.measured(row, report) | {"panel": row.get("panel")}
+    entry = pairing.measured(row, report)
+    entry |= {key: row.get(key) for key in ("panel", "recalls")}
     if report is not None:
       entry |= {
         "summary": report["summary"],
         "last_epoch": report.get("last_epoch"),
         "runs": len(report["runs"]),
+        "per_class": report.get("per_class"),
       }
       entry |= _validation(report, metric)
       if other is not None:
@@ -121,7 +127,29 @@ def render(
     notes += note
     for line, row in zip(lines, found["rows"], strict=True):
       line += cells(row, found["metric"])
-  return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
+  text = f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
+  return text + _recalls(found["rows"], on)
+
+
+def _recalls(rows: list[dict], on: str) -> str:
+  """Class by class, where the paper has them."""
+  rows = [row for row in rows if row["recalls"]]
+  if not rows:
+    return ""
+  names = list(rows[0]["recalls"])
+  lines = [[row["label"], *_cells_of_recalls(row, names)] for row in rows]
+  text = table(["", *(f"{name} %" for name in names)], lines)
+  return f"\n## Recalls\n\n{text}\n\n{RECALLS.format(on=on)}"
+
+
+def _cells_of_recalls(row: dict, names: list[str]) -> list[str]:
+  """Ours, where it is measured, and the paper's."""
+  ours = row.get("per_class") or {}
+  return [
+    (f"{percent(ours[name]['recall'])} " if name in ours else "")
+    + f"({row['recalls'][name]})"
+    for name in names
+  ]
 
 
 def _spread(part: dict[str, float]) -> str:

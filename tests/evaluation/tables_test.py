@@ -115,6 +115,23 @@ def test_markdown_has_paper_and_ours_side_by_side():
   assert counts == {11}
 
 
+def test_recalls_stand_beside_the_papers():
+  rows = [row("a") | {"recalls": {"sad": 72.05, "happy": 27.81}}, row("b")]
+  rows.append(row("c") | {"recalls": {"sad": 64.11, "happy": 52.87}})
+  measured = {"sad": {"recall": 0.905}, "happy": {"recall": 0.5}}
+  reports = {"a": report(A) | {"per_class": measured}}
+  found = tables.compare(rows, reports, "uar")
+  text = tables.render(found, "Table I", "emodb", "iemocap")
+  lines = text[text.index("## Recalls") :].splitlines()
+  assert lines[2] == "|  | sad % | happy % |"
+  assert lines[4] == "| row a | 90.5 (72.05) | 50.0 (27.81) |"
+  assert lines[5] == "| row c | (64.11) | (52.87) |"
+  assert "the\npaper's on iemocap" in text
+  assert "Recalls" not in tables.render(
+    tables.compare(ROWS, REPORTS, "uar"), "Table 1", "emodb", "emodb"
+  )
+
+
 def test_chosen_folds_are_told_of_how_many():
   found = tables.compare(ROWS[:1], {"a": report(A, of=12)}, "wa")
   text = tables.render(found, "Table 1", "emodb", "emodb")
