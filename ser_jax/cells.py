@@ -4,6 +4,8 @@
 
 reads the config's first finished run, lets it hear a recording of its test part
 and writes `cells.json`, `cells.md` and `figures/cells.png` beside the report.
+The same network before training hears it, too: a control, for among hundreds of
+cells one follows anything.
 """
 
 import functools
@@ -50,10 +52,15 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
   experiment.check(config)
   found = experiment.make_experiment(config, folder)
   group = found.groups[0]
-  best, *_ = runs.restore_group(found, group)
-  weights = jax.tree.map(lambda x: x[0], found.layout.fetch_runs(best))
+  trained, *_ = runs.restore_group(found, group)
+  fresh = runs.initial_state(found, found.stages[-1].task, group).weights
+  weights, drawn = (
+    jax.tree.map(lambda x: x[0], tree)
+    for tree in (found.layout.fetch_runs(trained), fresh)
+  )
   name, windows = choose(found, group[0], recording)
   samples, activations = hear(found, weights, windows, name)
+  _, untrained = hear(found, drawn, windows, name)
   spec = found.dataset.shards.metadata["inputs"][WAVEFORM]
   rate, size = spec["frame_rate"], spec["dim"]
   told = prosody.contours(
@@ -64,7 +71,9 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
   )
   features = cells.prosody(samples, told[:, 0], told[:, 1], rate=rate)
   units = activations.shape[-1] // config.model.layers
-  every = cells.correlations(activations, features)
+  every, before = (
+    cells.correlations(x, features) for x in (activations, untrained)
+  )
   summary = cells.summarize(every, units)
   speaker = found.dataset.shards.table.speakers[windows[0]]
   figure = cells.draw(
@@ -82,6 +91,7 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
     "run": group[0].name,
     "seconds": len(samples) / rate,
     "best": summary,
+    "untrained": cells.summarize(before, units),
     "figure": figure,
     "correlations": every.tolist(),
   }
@@ -176,17 +186,21 @@ def render(found: dict) -> str:
       f"{row['correlation']:.2f}",
       f"layer {row['layer']}, cell {row['cell']}",
       f"{row['median']:.2f}",
+      f"{control['correlation']:.2f}",
+      f"{control['median']:.2f}",
     ]
-    for row in found["best"]
+    for row, control in zip(found["best"], found["untrained"], strict=True)
   ]
   header = ["feature", "r of the best cell", "which", "median of all, absolute"]
+  header += ["best before training", "median before training"]
   return f"""# What the cells of {found["run"]} follow
 
 {markdown.table(header, rows)}
 
 Recording {found["recording"]} ({found["seconds"]:.1f} s), speaker
 {found["speaker"]}, who was not trained on. Trigeorgis et al. 2016, Figure 2, on
-RECOLA: .81, .73 and .72.
+RECOLA: .81, .73 and .72. Before training: of the weights that this run began
+with. What they reach, so many cells reach by chance.
 
 ![cells]({found["figure"]})
 """

@@ -92,7 +92,9 @@ def test_cells_of_a_trained_model(trained):
   config, folder, _ = trained
   found = cells.look(config, folder)
   assert len(found["correlations"]) == 2 * 4 * (1 + config.model.bidirectional)
-  assert [row["feature"] for row in found["best"]] == list(FEATURES)
+  for kind in ("best", "untrained"):
+    assert [row["feature"] for row in found[kind]] == list(FEATURES)
+  assert found["best"] != found["untrained"]
   assert (folder / "figures" / "cells.png").stat().st_size
   assert found["recording"] in (folder / "cells.md").read_text()
   with pytest.raises(UserError, match="--recording=nobody is not in the test"):
