@@ -23,7 +23,7 @@ def rows(found: dict) -> list[list[str]]:
       sides = entry[step]
       ours = sides["resident"]
       times = [
-        f"{sides[side]['median_ms']:.4g}" if side in sides else ""
+        _milliseconds(sides[side]["median_ms"]) if side in sides else ""
         for side in SIDES
       ]
       result.append(
@@ -37,6 +37,10 @@ def rows(found: dict) -> list[list[str]]:
         ]
       )
   return result
+
+
+def _milliseconds(value: float) -> str:
+  return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def render(found: dict) -> str:
