@@ -147,7 +147,7 @@ def _cells_of_recalls(row: dict, names: list[str]) -> list[str]:
   ours = row.get("per_class") or {}
   return [
     (f"{percent(ours[name]['recall'])} " if name in ours else "")
-    + f"({row['recalls'][name]})"
+    + f"({row['recalls'][name]:.2f})"
     for name in names
   ]
 
