@@ -68,7 +68,8 @@ MAY_IMPORT = {
   | PIPELINE
   | {"ser_jax.export", "ser_jax.features", "ser_jax.inference", "ser_jax.nn"}
   | {"ser_jax.runs", "ser_jax.system"},
-  "ser_jax.command_line": FLOOR,
+  "ser_jax.memory": set(),
+  "ser_jax.command_line": FLOOR | {"ser_jax.memory"},
   "ser_jax.reproduce": FLOOR
   | PIPELINE
   | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.reporting"}
@@ -111,6 +112,7 @@ MAY_IMPORT = {
     "configs.adieu",
     "configs.dat",
     "configs.dcaen",
+    "configs.ds_lstm",
   },
 }
 # The only files that may name these distributions.
