@@ -38,5 +38,5 @@ def _row(words: str, corpus: str) -> dict:
     "paper": None if ablations else (config.paper.uar, config.paper.uar_std),
     "against": "ds_lstm" if ablations else AGAINST.get(name),
     "curve": "ablations" if ablations else "Table 1",
-    "x": config.variant,
+    "x": ablations[0] if ablations else name,
   }

@@ -223,20 +223,23 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
 
   plt, metric = figures.plt, found["metric"]
   rows = [row for row in found["rows"] if row["curve"]]
-  places = list(dict.fromkeys(row["x"] for row in rows))
-  curves = list(dict.fromkeys(row["curve"] for row in rows))
+  curves = {}
+  for row in rows:
+    curves.setdefault(row["curve"], []).append(row)
+  most = max(len(mine) for mine in curves.values())
+  width = 1.2 + max(2.6, 0.45 * most) * len(curves)
   with matplotlib.rc_context(figures.STYLE):
     figure, panels = plt.subplots(
-      1, len(curves), figsize=(1.2 + 2.6 * len(curves), 3.4), sharey=True,
-      squeeze=False,
-    )  # fmt: skip
-    for axes, curve in zip(panels[0], curves, strict=True):
-      mine = [row for row in rows if row["curve"] == curve]
+      1, len(curves), figsize=(width, 3.4), sharey=True, squeeze=False
+    )
+    for axes, (curve, mine) in zip(panels[0], curves.items(), strict=True):
+      places = list(dict.fromkeys(row["x"] for row in mine))
       _curve(axes, mine, places, metric)
       _yardsticks(axes, found["rows"], metric, curve)
       axes.set_xticks(range(len(places)), places)
       if max(map(len, places)) > 6:
-        axes.tick_params("x", labelrotation=30)
+        plt.setp(axes.get_xticklabels(), rotation=30, ha="right",
+                 rotation_mode="anchor")  # fmt: skip
       axes.set_xlabel(x_label)
       axes.set_title(curve, fontsize=9)
     panels[0][0].set_ylabel(f"{NAMES[metric]} on test speakers (%)")
