@@ -347,11 +347,12 @@ def test_books_survive_json():
 def test_sigterm_asks_the_loop_to_stop():
   from ser_jax import command_line
 
-  before = signal.getsignal(signal.SIGTERM)
+  numbers = (signal.SIGTERM, signal.SIGINT)
+  before = {number: signal.getsignal(number) for number in numbers}
   try:
     seen = command_line.stop_on_signals()
     os.kill(os.getpid(), signal.SIGTERM)
     assert seen == [signal.SIGTERM]
   finally:
-    signal.signal(signal.SIGTERM, before)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in before.items():
+      signal.signal(number, handler)
