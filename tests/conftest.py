@@ -18,10 +18,6 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-from ser_jax import memory  # noqa: E402
-
-memory.keep_freed()
-
 # Not the modules of batches, statistics and states: tree operations put
 # placeholders into their fields.
 jaxtyping.install_import_hook(
