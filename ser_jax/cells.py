@@ -11,6 +11,7 @@ cells one follows anything.
 import functools
 import json
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +60,7 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
     for tree in (found.layout.fetch_runs(trained), fresh)
   )
   name, windows = choose(found, group[0], recording)
-  samples, activations = hear(found, weights, windows, name)
-  _, untrained = hear(found, drawn, windows, name)
+  samples, activations, untrained = hear(found, [weights, drawn], windows, name)
   spec = found.dataset.shards.metadata["inputs"][WAVEFORM]
   rate, size = spec["frame_rate"], spec["dim"]
   told = prosody.contours(
@@ -123,41 +123,40 @@ def choose(
 
 
 def hear(
-  found: runs.Experiment, weights, windows: np.ndarray, name: str
-) -> tuple[
-  Float[np.ndarray, "frames samples"], Float[np.ndarray, "frames cells"]
-]:
+  found: runs.Experiment, weights: Sequence, windows: np.ndarray, name: str
+) -> tuple[Float[np.ndarray, "frames values"], ...]:
   """Lets the model hear a recording.
 
   Args:
     found: the experiment.
-    weights: of the run.
+    weights: those that it hears with, one after the other.
     windows: the recording's utterances.
     name: of the recording.
 
   Returns:
-    Its samples and the outputs of all cells, windows joined.
+    Its samples and, for each of the weights, the outputs of all cells, windows
+    joined.
   """
   config, dataset = found.config, found.dataset
   model = system.make_model(config, classes=len(dataset.classes))
   step = jax.jit(functools.partial(model.apply, train=False))
   none = [None] * len(dataset.shards)
   whole = dataset.examples.targets.get(moments_of(WAVEFORM), none)
-  samples, activations, starts = [], [], []
+  samples, starts, activations = [], [], [[] for _ in weights]
   for index in windows:
     x = as_float(dataset.shards.read(int(index))[WAVEFORM])
     x = x[: config.data.max_frames or len(x)]
-    outputs = step(
-      {"params": weights.params},
-      {WAVEFORM: jnp.asarray(standardized(x, whole[index]))[None]},
-      {WAVEFORM: jnp.array([len(x)])},
-    )
+    inputs = {WAVEFORM: jnp.asarray(standardized(x, whole[index]))[None]}
     samples.append(x)
-    activations.append(np.asarray(outputs["cells"][0]))
+    for each, heard in zip(weights, activations, strict=True):
+      outputs = step(
+        {"params": each.params}, inputs, {WAVEFORM: jnp.array([len(x)])}
+      )
+      heard.append(np.asarray(outputs["cells"][0]))
     name_of = str(dataset.shards.table.ids[index])
     starts.append(start_of(name_of, dataset.contours.rate))
   return tuple(
-    contours.merge(parts, starts, name) for parts in (samples, activations)
+    contours.merge(parts, starts, name) for parts in (samples, *activations)
   )
 
 
