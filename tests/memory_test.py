@@ -61,4 +61,5 @@ def test_the_second_step_finds_the_memory_of_the_first():
 def test_pieces_do_not_add_up():
   most, rest, between = run(PIECES)
   assert most > 15 * SIZE
-  assert between * SIZE <= rest < 6 * SIZE
+  # Other pages that were free before go back, too: less than a block.
+  assert (between - 1) * SIZE < rest < 6 * SIZE
