@@ -85,7 +85,7 @@ def steps(preset: str, size: int, repetitions: int) -> dict:
     jnp.uint32(0), batch
   )
   found = {
-    "forms": config.model.forms,
+    "forms": model.forms,
     "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
   }
   for name, function, first in (

@@ -44,11 +44,11 @@ nodes they are slower.
 
 def count(name: str, devices: int, batch: int, peaks: Peaks) -> dict:
   """Describes one device's training step; nothing is run."""
-  config = systems.make_config(
-    name, parallel__data=devices, batch_size=devices * batch
+  config = systems.as_on_accelerators(
+    systems.make_config(
+      name, parallel__data=devices, batch_size=devices * batch
+    )
   )
-  if "forms" in config.model:
-    config.model.forms, config.model.hoist = ("direct", "direct"), True
   experiment = systems.make_experiment(config, held=3)
   layout, stage = experiment.layout, experiment.stages[-1]
   engine = runs.make_engines(experiment)[-1]

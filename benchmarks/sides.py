@@ -74,13 +74,11 @@ def _serve(
   pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
 
 
-def ours(name: str, source: str, precision: str, accelerator: bool) -> dict:
+def ours(name: str, source: str, precision: str) -> dict:
   """Our compiled steps: calls that block until they are done, and sizes."""
   changes = {"data__source": source, "precision": precision}
   config = systems.make_config(name, parallel__data=1, **changes)
   config.batch_size = BATCH
-  if accelerator and "forms" in config.model:
-    config.model.forms, config.model.hoist = ("direct", "direct"), True
   bench = systems.Bench(systems.make_experiment(config, HELD))
   engine = bench.engine
   if source == "resident":

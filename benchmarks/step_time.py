@@ -34,11 +34,8 @@ def start(
   name: str, precision: str, compiled: bool, packages: dict
 ) -> dict[str, sides.Side]:
   """The sides of a system that the packages at hand allow."""
-  accelerator = jax.default_backend() != "cpu"
   found = {
-    source: sides.Side(
-      *(sides.ours, name, source, precision, accelerator), kept=True
-    )
+    source: sides.Side(sides.ours, name, source, precision, kept=True)
     for source in ("resident", "stream")
     if source == "resident" or importlib.util.find_spec("tensorflow")
   }

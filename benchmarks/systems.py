@@ -88,6 +88,13 @@ def make_config(name: str, **changes) -> ConfigDict:
   return config
 
 
+def as_on_accelerators(config: ConfigDict) -> ConfigDict:
+  """A config whose model is computed on a CPU as it is on accelerators."""
+  if "on_accelerator" in config.model:
+    config.model.on_cpu.update(config.model.on_accelerator)
+  return config
+
+
 def make_experiment(config: ConfigDict, held: int) -> runs.Experiment:
   """An experiment over noise.
 

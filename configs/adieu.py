@@ -149,12 +149,19 @@ def _model(config, preset: str) -> None:
       "layers": 2,
       "bidirectional": True,
       "dropout": 0.5,
-      # How convolutions and recurrences are computed; the result is the same.
-      "forms": ("blocked", "fft"),
-      "hoist": True,
     }
   )
   config.model.update(PRESETS[preset])
+  # Kernels of thousands of taps are products of spectra anywhere.
+  long = config.model.taps[1] > 1000
+  common.computed(
+    config,
+    on_cpu={"forms": ("blocked", "fft"), "hoist": True},
+    on_accelerator={
+      "forms": ("direct", "fft" if long else "direct"),
+      "hoist": True,
+    },
+  )
 
 
 def _training(config) -> None:

@@ -158,6 +158,18 @@ def use_corpus(config: ConfigDict, name: str) -> None:
   config.protocol.name = CORPORA[name]["protocol"]
 
 
+def computed(config: ConfigDict, **devices: dict) -> None:
+  """Sets how a model is computed, which never changes what it computes.
+
+  Args:
+    config: whose model it is.
+    **devices: `on_cpu` and `on_accelerator`, each the options of the model that
+      hold there: forms of convolutions (`ser_jax/nn/conv.py`, `waveform.py`),
+      whether recurrences project their inputs before they begin (`hoist`).
+  """
+  config.model.update(devices)
+
+
 def read_words(words: str, choices: dict[str, tuple[str, ...]]) -> dict:
   """Reads a config's argument.
 

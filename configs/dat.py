@@ -196,10 +196,12 @@ def _model(config, encoder: str, *, adversary: bool) -> None:
       "conv_dropout": 0.1,
       "head": 128,
       "head_dropout": 0.5,
-      # How convolutions and recurrences are computed; the result is the same.
-      "forms": ("patches", "blocked"),
-      "hoist": True,
     }
+  )
+  common.computed(
+    config,
+    on_cpu={"forms": ("patches", "blocked"), "hoist": True},
+    on_accelerator={"forms": ("direct", "direct"), "hoist": True},
   )
 
 

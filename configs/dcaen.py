@@ -111,10 +111,12 @@ def _model(config, row: str) -> None:
       "filters": (40, 40),
       # Each frame is convolved on its own, or the utterance as a whole.
       "framed": True,
-      # How convolutions and recurrences are computed; the result is the same.
-      "forms": ("blocked", "fft"),
-      "hoist": True,
     }
+  )
+  common.computed(
+    config,
+    on_cpu={"forms": ("blocked", "fft"), "hoist": True},
+    on_accelerator={"forms": ("direct", "direct"), "hoist": True},
   )
 
 

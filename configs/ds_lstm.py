@@ -66,10 +66,12 @@ def get_config(words: str = "dual"):
       "output_bn": "per_step",
       "hidden": 200,
       "channels": (64, 16),
-      # How convolutions and recurrences are computed; the result is the same.
-      "forms": ("patches", "blocked"),
-      "hoist": False,
     }
+  )
+  common.computed(
+    config,
+    on_cpu={"forms": ("patches", "blocked"), "hoist": False},
+    on_accelerator={"forms": ("direct", "direct"), "hoist": True},
   )
   for ablation in given["ablations"]:
     config.model.update(ABLATIONS[ablation])

@@ -11,13 +11,13 @@ from ser_jax.models.table import MODELS
 from ser_jax.tasks.table import TASKS
 from ser_jax.tasks.task import Stage
 from ser_jax.train import precision
-from ser_jax.train.compile import Layout
+from ser_jax.train.compile import Layout, device_kind
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.sharing import require_elementwise, sharing
 
 
 def make_model(config, **sizes: int | str | None):
-  """The model that a config names, with its options.
+  """The model that a config names, with its options for these devices.
 
   Args:
     config: the whole config.
@@ -30,7 +30,9 @@ def make_model(config, **sizes: int | str | None):
   Raises:
     UserError: an option that the model does not have.
   """
-  options = {k: v for k, v in config.model.items() if k != "name"}
+  apart = ("name", "on_cpu", "on_accelerator")
+  options = {k: v for k, v in config.model.items() if k not in apart}
+  options.update(config.model.get(f"on_{device_kind()}", {}))
   build = MODELS[config.model.name]
   fields = build.__dataclass_fields__
   # Contours are named where classes are.

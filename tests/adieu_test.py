@@ -40,7 +40,7 @@ def small(synthetic_shards, words, **changes):
       "taps": (8, 12),
       "pool_channels": 2,
       "hidden": 4,
-      "forms": ("direct", "direct"),
+      "on_cpu": {"forms": ("direct", "direct")},
     }
   )
   config.batch_size = 8
@@ -125,7 +125,7 @@ def test_parameters_are_those_of_the_table(preset):
     ("selection.metric", "uar", "not ccc"),
     ("task.name", "classify", "regress predicts contours"),
     ("model.dropout", 1.0, r"dropout=1.0 must lie in \[0, 1\)"),
-    ("model.forms", ("direct", "slow"), "forms has 'slow'"),
+    ("model.on_cpu.forms", ("direct", "slow"), "forms has 'slow'"),
     ("model.pool_channels", 7, "multiple of"),
     ("model.layers", 0, "at least 1"),
   ],

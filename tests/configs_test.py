@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from configs import aae, adieu, common, dat, dcaen, ds_lstm
-from ser_jax import experiment
+from ser_jax import experiment, system
 from ser_jax.errors import UserError
 
 DS_LSTM_WORDS = [
@@ -54,6 +54,25 @@ def test_no_section_stands_in_two_places(make):
 
   walk(make())
   assert len({id(section) for section in sections}) == len(sections)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "accelerator"])
+@pytest.mark.parametrize(
+  "config",
+  [
+    ds_lstm.get_config("dual"),
+    dat.get_config("depth1"),
+    dcaen.get_config("dcaen"),
+    adieu.get_config("literal500"),
+  ],
+  ids=lambda config: config.system,
+)
+def test_a_model_is_computed_as_its_devices_want(monkeypatch, config, kind):
+  monkeypatch.setattr(system, "device_kind", lambda: kind)
+  model = system.make_model(config, classes=4)
+  chosen = config.model[f"on_{kind}"]
+  assert (model.forms, model.hoist) == (chosen.forms, chosen.hoist)
+  assert config.model.on_cpu.forms != config.model.on_accelerator.forms
 
 
 def test_an_input_is_overridden_alone():

@@ -22,9 +22,8 @@ def small(synthetic_shards, words, **changes):
   config = dat.get_config(words)
   config.data.shards = str(synthetic_shards(config.data.features))
   config.protocol.folds = (0,)
-  config.model.update(
-    {"channels": 4, "hidden": 8, "head": 8, "forms": ("direct", "direct")}
-  )
+  config.model.update({"channels": 4, "hidden": 8, "head": 8})
+  config.model.on_cpu.forms = ("direct", "direct")
   config.batch_size = 8
   config.epochs = 1
   config.parallel.data = 1

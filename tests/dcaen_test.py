@@ -46,7 +46,7 @@ def small(synthetic_shards, words, **changes):
   config.protocol.folds = (0,)
   config.model.update({"embedding": 4, "hidden": 4, "filters": (10, 10)})
   if words != "r_c":  # compiles sooner
-    config.model.forms = ("direct", "direct")
+    config.model.on_cpu.forms = ("direct", "direct")
   config.batch_size = 16
   config.epochs = 1
   config.task.feature_epochs = min(config.task.feature_epochs, 2)

@@ -37,7 +37,7 @@ def small(shards, words="dual", **changes):
   config.protocol.name = "leave_one_session_out"
   config.protocol.folds = (0,)
   config.model.hidden = 8
-  config.model.forms = ("direct", "direct")  # compiles in half the time
+  config.model.on_cpu.forms = ("direct", "direct")  # compiles in half the time
   config.model.channels = (4, 2)
   config.batch_size = 8
   config.epochs = 1
@@ -69,7 +69,7 @@ def test_every_row_and_ablation_takes_real_steps(shards, tmp_path, words):
 
 def test_the_default_forms_take_real_steps(shards, tmp_path):
   config = small(shards, "ds_lstm")
-  config.model.forms = ds_lstm.get_config().model.forms
+  config.model.on_cpu = ds_lstm.get_config().model.on_cpu
   report = train(config, tmp_path)
   assert report["runs"][0]["epochs"] == 1
 

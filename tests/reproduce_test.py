@@ -25,9 +25,8 @@ def get_table(corpus):
     config = dat.get_config(f"depth1,{{gamma}},{{corpus}}")
     config.data.shards = {shards!r}
     config.protocol.folds = ()
-    config.model.update(
-      {{"channels": 4, "hidden": 8, "head": 8, "forms": ("direct", "direct")}}
-    )
+    config.model.update({{"channels": 4, "hidden": 8, "head": 8}})
+    config.model.on_cpu.forms = ("direct", "direct")
     config.batch_size = 8
     config.parallel.data = 1
     config.epochs = 1

@@ -151,6 +151,11 @@ def _select(mask, new, old):
   return jax.tree.map(pick, new, old)
 
 
+def device_kind() -> str:
+  """`cpu` or `accelerator`, for what configs have two settings of."""
+  return "cpu" if jax.default_backend() == "cpu" else "accelerator"
+
+
 def make_layout(
   config, *, runs: int, batch_size: int, accumulate: int = 1
 ) -> Layout:

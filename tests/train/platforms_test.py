@@ -7,13 +7,11 @@ from benchmarks import systems
 
 @pytest.mark.parametrize("name", systems.SYSTEMS)
 def test_steps_lower_for_accelerators(name):
-  config = systems.make_config(
-    name, parallel__data=2, batch_size=8, data__source="resident"
+  config = systems.as_on_accelerators(
+    systems.make_config(
+      name, parallel__data=2, batch_size=8, data__source="resident"
+    )
   )
-  # The forms that README.md recommends there.
-  for field, value in (("forms", ("direct", "direct")), ("hoist", True)):
-    if field in config.model:
-      config.model[field] = value
   bench = systems.Bench(systems.make_experiment(config, held=64))
   frames, item = next(bench.items())
   engine, item = bench.engine, bench.layout.place_item(item)
