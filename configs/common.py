@@ -110,6 +110,9 @@ def get_config() -> ConfigDict:
       "backend": "jit",
       # loop: one run a program; vmap: all in one; shard: runs over devices.
       "runs": "loop",
+      # Runs in a program, where they share one; 0 for all of the experiment.
+      # The runs of one seed follow each other.
+      "stack": 0,
       # Devices along each axis; data = 0 takes all that run leaves.
       "run": 1,
       "data": 0,

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import itertools
 import logging
 import pathlib
 import subprocess
@@ -31,7 +30,7 @@ from ser_jax.errors import UserError
 from ser_jax.models.table import MODELS
 from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
-from ser_jax.train import loop, precision, processes
+from ser_jax.train import groups, loop, precision, processes
 from ser_jax.train.compile import make_layout
 from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
@@ -148,7 +147,7 @@ def _save_recipe(experiment: runs.Experiment) -> None:
   )
 
 
-def _done(workdir: pathlib.Path, group: runs.Group) -> bool:
+def _done(workdir: pathlib.Path, group: groups.Group) -> bool:
   """Whether every run of a group has its predictions."""
   return all(runs.predictions_file(workdir, run).exists() for run in group)
 
@@ -252,22 +251,17 @@ def assemble(
   Raises:
     UserError: see `make_layout`.
   """
-  listed = [
-    loop.Run(fold.name, int(seed), fold.train, fold.validation, fold.test, rate)
-    for fold, seed, rate in itertools.product(
-      dataset.protocol.folds,
-      config.seeds,
-      config.optimizer.learning_rates or (None,),
-    )
-  ]
+  of_runs = groups.grouped(
+    config.parallel, groups.listed(config, dataset.protocol.folds)
+  )
   layout = make_layout(
     config.parallel,
-    runs=len(listed),
+    runs=len(of_runs[0]),
     batch_size=config.batch_size,
     accumulate=config.accumulate,
   )
   steps = order.steps_per_epoch(
-    max(len(run.train) for run in listed), config.batch_size
+    max(len(fold.train) for fold in dataset.protocol.folds), config.batch_size
   )
   of_folds = {
     fold.name: fold_statistics(dataset, fold) for fold in dataset.protocol.folds
@@ -290,9 +284,6 @@ def assemble(
       steps=steps,
     ),
     steps=steps,
-    groups=tuple(
-      tuple(listed[first : first + layout.size])
-      for first in range(0, len(listed), layout.size)
-    ),
+    groups=of_runs,
     statistics=of_folds,
   )

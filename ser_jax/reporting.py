@@ -15,6 +15,7 @@ from ser_jax import atomic, runs
 from ser_jax.data.dataset import Dataset
 from ser_jax.data.examples import example_batch
 from ser_jax.evaluation import report, sweeps
+from ser_jax.train.groups import Group
 from ser_jax.train.state import init_state
 
 
@@ -53,7 +54,7 @@ def finish(experiment: runs.Experiment, diverged: Collection[str]) -> dict:
 def _report(
   experiment: runs.Experiment,
   folder: pathlib.Path,
-  finished: runs.Group,
+  finished: Group,
   diverged: Collection[str],
 ) -> dict:
   """Joins the predictions of runs and writes their report into a folder."""

@@ -25,10 +25,11 @@ from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
 from ser_jax.evaluation import contours, metrics
 from ser_jax.tasks.task import Stage, Task
-from ser_jax.train import loop, optimizers, processes
+from ser_jax.train import groups, loop, optimizers, processes
 from ser_jax.train.checkpoint import Checkpoints, read_best
 from ser_jax.train.compile import Layout, Program
 from ser_jax.train.engine import Engine, predict
+from ser_jax.train.groups import Group
 from ser_jax.train.state import (
   TrainState,
   Weights,
@@ -38,7 +39,6 @@ from ser_jax.train.state import (
 )
 from ser_jax.train.step import predict_step, train_step
 
-Group = Sequence[loop.Run]
 VALIDATION = "predictions_validation"
 
 
@@ -340,8 +340,7 @@ def predictions_file(workdir: pathlib.Path, run: loop.Run) -> pathlib.Path:
 def _checkpoints(
   experiment: Experiment, group: Group, stage: Stage
 ) -> pathlib.Path:
-  name = group[0].name if len(group) == 1 else f"all-{len(group)}-runs"
-  return experiment.workdir / "checkpoints" / name / stage.name
+  return experiment.workdir / "checkpoints" / groups.name(group) / stage.name
 
 
 def save_predictions(

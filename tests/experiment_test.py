@@ -144,6 +144,24 @@ def test_runs_in_one_program_equal_runs_one_by_one(shards, tmp_path):
     )
 
 
+def test_stacked_runs_go_on_with_other_seeds(shards, tmp_path, caplog):
+  """What is trained stays; what is not never takes another seed's weights."""
+  config = small(shards, "base1")
+  config.protocol.folds = (0, 1)
+  config.parallel.runs, config.parallel.data = "vmap", 1
+  config.parallel.stack = 2
+  for seeds in ((0, 1), (0, 2)):
+    config.seeds = seeds
+    caplog.clear()
+    with caplog.at_level("INFO"):
+      train(config, tmp_path / "grown")
+    assert ("seed0" in caplog.text) == (seeds == (0, 1))
+  train(config, tmp_path / "at_once")
+  np.testing.assert_array_equal(
+    scores_of(tmp_path / "grown"), scores_of(tmp_path / "at_once")
+  )
+
+
 @pytest.mark.parametrize("runs", ["loop", "vmap"])
 def test_a_rate_that_diverges_is_told_of_and_left_out(shards, tmp_path, runs):
   config = small(shards, "base1", epochs=2, seeds=(0,))

@@ -16,14 +16,19 @@ from ser_jax.batch import Batch
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.examples import Examples
 from ser_jax.data.prepare import prepare
+from ser_jax.data.protocols import Fold
 from ser_jax.data.statistics import InputPlan, Statistics
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import FoldArrays, Inputs, Lengths, Predictor, Recipe
 from ser_jax.system import make_stages
 from ser_jax.tasks.task import Task
-from ser_jax.train import loop
-from ser_jax.train.compile import Layout, Program, make_layout
+from ser_jax.train import groups, loop
+from ser_jax.train.compile import (
+  Layout,
+  Program,
+  make_layout,
+)
 from ser_jax.train.step import predict_step
 
 NOBODY = np.zeros(0, np.int32)
@@ -101,13 +106,9 @@ def finished_runs(
 
 
 def _listed(config: ConfigDict, recipe: Recipe) -> list[loop.Run]:
-  """All runs, in the order of training."""
-  return [
-    loop.Run(fold, int(seed), NOBODY, NOBODY, NOBODY, rate)
-    for fold in recipe.folds
-    for seed in config.seeds
-    for rate in config.optimizer.get("learning_rates") or (None,)
-  ]
+  """All runs, without utterances."""
+  folds = [Fold(name, NOBODY, NOBODY, NOBODY) for name in recipe.folds]
+  return groups.listed(config, folds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,8 +230,6 @@ def _assemble(
   statistics = {fold: _statistics(found) for fold, found in folds.items()}
   plans = {name: InputPlan(**plan) for name, plan in recipe.plans.items()}
   shards = _NoShards({"inputs": recipe.inputs})
-  listed = _listed(config, recipe)
-  size = 1 if config.parallel.runs == "loop" else len(listed)
   one_run = {"backend": "jit", "runs": "loop", "run": 1, "data": devices}
   layout = make_layout(
     ConfigDict(one_run | {"optimizer_state": "replicated"}),
@@ -251,10 +250,7 @@ def _assemble(
       steps=None,
     ),
     steps=1,
-    groups=tuple(
-      tuple(listed[first : first + size])
-      for first in range(0, len(listed), size)
-    ),
+    groups=groups.grouped(config.parallel, _listed(config, recipe)),
     statistics=statistics,
   )
 

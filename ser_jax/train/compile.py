@@ -165,7 +165,7 @@ def make_layout(
     config: `backend`, `runs`, `data` (devices that share a batch, 0 for all
       that `run` leaves), `run` (devices along the run axis),
       `optimizer_state` (`replicated`, or `sharded` over the data axis).
-    runs: folds x seeds of the experiment.
+    runs: of one program.
     batch_size: must divide by the devices of the data axis.
     accumulate: microbatches that each device's share must divide by.
 
@@ -228,8 +228,9 @@ def make_layout(
     )
   if size % along_run:
     raise UserError(
-      f"{size} runs (folds x seeds) do not divide by the {along_run} devices "
-      "of config.parallel.run: change config.seeds, folds or that number."
+      f"the {size} runs of a program do not divide by the {along_run} devices "
+      "of config.parallel.run: change config.seeds, folds, "
+      "config.parallel.stack or that number."
     )
   if jax.process_count() > 1:
     _check_processes(config, along_run * along_data)

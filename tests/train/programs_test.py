@@ -234,7 +234,7 @@ def test_selection_is_by_run():
     ({"runs": "shard", "backend": "pmap"}, "backend='pmap'"),
     ({"data": 9}, "there are 8"),
     ({"data": 3}, "does not divide by the 3"),
-    ({"runs": "vmap", "run": 3}, "4 runs"),
+    ({"runs": "vmap", "run": 3}, "the 4 runs of a program"),
     ({"data": 4, "accumulate": 3}, "config.accumulate=3"),
   ],
 )

@@ -1,0 +1,54 @@
+"""The runs of an experiment, folds x seeds, and which share a program."""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+from ser_jax.data.protocols import Fold
+from ser_jax.errors import UserError
+from ser_jax.train.loop import Run
+
+Group = Sequence[Run]
+
+
+def listed(config, folds: Sequence[Fold]) -> list[Run]:
+  """The runs of a config in the order of training, seed by seed."""
+  rates = config.optimizer.learning_rates or (None,)
+  return [
+    Run(fold.name, int(seed), fold.train, fold.validation, fold.test, rate)
+    for seed, fold, rate in itertools.product(config.seeds, folds, rates)
+  ]
+
+
+def grouped(config, runs: Sequence[Run]) -> tuple[Group, ...]:
+  """Parts runs into those that a program trains together, of one size.
+
+  Args:
+    config: `runs`: of `loop` each is alone; else `stack`, 0 for all of them.
+    runs: of an experiment.
+
+  Returns:
+    The groups, in order.
+
+  Raises:
+    UserError: `stack` does not divide the runs.
+  """
+  count = len(runs)
+  size = 1 if config.runs == "loop" else config.stack or count
+  if size not in (sizes := [n for n in range(1, count + 1) if count % n == 0]):
+    raise UserError(
+      f"config.parallel.stack={size} does not divide the {count} runs (folds x "
+      "seeds): set it to 0, for all, or to one of "
+      f"{', '.join(map(str, sizes))}."
+    )
+  return tuple(
+    tuple(runs[first : first + size]) for first in range(0, count, size)
+  )
+
+
+def name(group: Group) -> str:
+  """What tells a group from every other: a folder's name."""
+  if len(group) == 1:
+    return group[0].name
+  digest = hashlib.sha256(",".join(run.name for run in group).encode())
+  return f"{group[0].name}-to-{group[-1].name}-{digest.hexdigest()[:8]}"
