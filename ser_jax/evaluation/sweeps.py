@@ -19,12 +19,13 @@ from ser_jax.evaluation.markdown import decimals, percent, table
 TARGET = 0.95  # of the best epoch of all
 NOTES = """\
 Of each optimizer the learning rate whose best validation epoch is the highest,
-on average over runs (fold and seed); the other rates are below. Target: {share}
-of the highest mean over runs of any epoch, {target} %; reached in the first
-epoch whose mean is there. Seconds are those of the program, which trains all
-rates and folds at once: all optimizers on one machine, one after the other, and
-worth as much as the machine was quiet. Test: mean and deviation over
-runs of the best validation epoch's weights, and of the last.
+on average over runs (fold and seed); the other rates are below. One that is the
+lowest or the highest tried may have a better one beyond it. Target: {share} of
+the highest mean over runs of any epoch, {target} %; reached in the first epoch
+whose mean is there. Seconds are those of the program, which trains all rates
+and folds at once: all optimizers on one machine, one after the other, and worth
+as much as the machine was quiet. Test: mean and deviation over runs of the best
+validation epoch's weights, and of the last.
 """
 
 
@@ -162,7 +163,10 @@ def _reached(each: dict, target: float) -> dict | None:
 def render(found: dict, title: str) -> str:
   """The comparison as Markdown."""
   name = found["metric"].upper()
-  chosen = [[row["label"], *_cells(row["rates"][0])] for row in found["rows"]]
+  chosen = [
+    [row["label"], *_cells(row["rates"][0], _edge(row["rates"]))]
+    for row in found["rows"]
+  ]
   every = [
     [row["label"], *_cells(each)]
     for row in found["rows"]
@@ -183,10 +187,18 @@ def render(found: dict, title: str) -> str:
   return "\n\n".join(parts) + "\n"
 
 
-def _cells(each: dict) -> list[str]:
+def _edge(rates: list[dict]) -> str:
+  """Whether the first of some rates ends their grid."""
+  chosen, *others = (each["rate"] for each in rates)
+  if others and chosen < min(others):
+    return " (lowest)"
+  return " (highest)" if others and chosen > max(others) else ""
+
+
+def _cells(each: dict, edge: str = "") -> list[str]:
   reached = each["reached"]
   return [
-    f"{each['rate']:g}",
+    f"{each['rate']:g}{edge}",
     percent(each["validation"]),
     str(reached["epochs"]) if reached else "not reached",
     f"{reached['seconds']:.1f}" if reached else "",

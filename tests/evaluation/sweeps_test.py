@@ -66,7 +66,11 @@ def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
   # A run that stopped early stays where it was.
   assert found["rows"][1]["rates"][0]["curve"] == pytest.approx([0.7, 0.6])
   sweeps.write(rows, tmp_path, "uar", "title")
-  assert "not reached" in (tmp_path / "table.md").read_text()
+  text = (tmp_path / "table.md").read_text()
+  assert "not reached" in text
+  # Of two rates the first won; of a single one there is nothing to say.
+  assert "| one | 0.1 (lowest) |" in text
+  assert "| two | 0.1 |" in text
   assert (tmp_path / "table.png").stat().st_size
 
 
