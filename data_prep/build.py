@@ -87,7 +87,7 @@ def _prepare_synthetic(raw: pathlib.Path) -> None:
     "seed": _SEED.value,
   }
   asked = {k: v for k, v in options.items() if v is not None}
-  if not raw.exists():
+  if synthetic.is_absent(raw):
     synthetic.generate(raw, synthetic.Settings(**asked))
   present = synthetic.read_settings(raw)
   for name, value in asked.items():

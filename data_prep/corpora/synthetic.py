@@ -60,17 +60,22 @@ class Settings:
       )
 
 
+def is_absent(raw: pathlib.Path) -> bool:
+  """Whether there is nothing at a path, or an empty folder."""
+  return not raw.exists() or (raw.is_dir() and not any(raw.iterdir()))
+
+
 def generate(raw: pathlib.Path, settings: Settings = Settings()) -> None:  # noqa: B008
   """Writes the corpus: 16-bit FLAC at 16 kHz and a table of labels.
 
   Args:
-    raw: the folder to make; it appears when it is complete.
+    raw: the folder to make; it is filled at once, when all is there.
     settings: size and seed.
 
   Raises:
-    UserError: the folder exists or cannot be written.
+    UserError: something is there already, or cannot be written.
   """
-  if raw.exists():
+  if not is_absent(raw):
     raise UserError(
       f"{raw} exists: the synthetic corpus is generated into a folder of its "
       "own; give another one, or delete it."
@@ -87,7 +92,7 @@ def generate(raw: pathlib.Path, settings: Settings = Settings()) -> None:  # noq
     ]
     table = {"settings": dataclasses.asdict(settings), "utterances": rows}
     (partial / LABELS).write_text(json.dumps(table, indent=1) + "\n")
-    if not raw.exists():
+    if is_absent(raw):
       partial.rename(raw)
   except OSError as error:
     raise UserError(
