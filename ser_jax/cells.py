@@ -53,6 +53,7 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
   experiment.check(config)
   found = experiment.make_experiment(config, folder)
   group = found.groups[0]
+  runs.require_trained(found, group)
   trained, *_ = runs.restore_group(found, group)
   fresh = runs.initial_state(found, found.stages[-1].task, group).weights
   weights, drawn = (

@@ -110,13 +110,15 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
     The report.
 
   Raises:
-    UserError: a run has no checkpoint.
+    UserError: a run is not trained to its end.
   """
   check(config)
   with _claim(workdir, config):
     processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
     _save_recipe(experiment)
+    for group in experiment.groups:
+      runs.require_trained(experiment, group)
     engines = runs.make_engines(experiment)
     diverged = []
     for group in experiment.groups:

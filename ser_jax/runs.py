@@ -26,7 +26,7 @@ from ser_jax.errors import UserError
 from ser_jax.evaluation import contours, metrics
 from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import groups, loop, optimizers, processes
-from ser_jax.train.checkpoint import Checkpoints, read_best
+from ser_jax.train.checkpoint import Checkpoints, read_best, read_progress
 from ser_jax.train.compile import Layout, Program
 from ser_jax.train.engine import Engine, predict
 from ser_jax.train.groups import Group
@@ -207,7 +207,7 @@ def train_group(
   Returns:
     The names of runs that diverged.
   """
-  config, layout = experiment.config, experiment.layout
+  layout = experiment.layout
   stats = group_statistics(experiment, group)
   best = None
   for stage, engine in zip(experiment.stages, engines, strict=True):
@@ -215,14 +215,6 @@ def train_group(
     if stage.takes:
       taken = _taken(layout.fetch_runs(best), stage.takes)
     state = initial_state(experiment, stage.task, group, taken)
-    settings = loop.Settings(
-      stage=stage.name,
-      epochs=stage.epochs,
-      steps=experiment.steps,
-      metric=config.selection.metric,
-      patience=config.selection.patience,
-      checkpoint_epochs=config.checkpoint.every_epochs,
-    )
     hooks = loop.Hooks(
       score=functools.partial(_score, experiment),
       log=processes.only_primary(log.append),
@@ -239,7 +231,7 @@ def train_group(
         group,
         layout.place_runs(state),
         stats,
-        settings,
+        _settings(experiment, stage),
         checkpoints,
         hooks,
       )
@@ -255,6 +247,41 @@ def _names(group: Group, diverged: Sequence[int]) -> tuple[str, ...]:
   )
 
 
+def _settings(experiment: Experiment, stage: Stage) -> loop.Settings:
+  config = experiment.config
+  return loop.Settings(
+    stage=stage.name,
+    epochs=stage.epochs,
+    steps=experiment.steps,
+    metric=config.selection.metric,
+    patience=config.selection.patience,
+    checkpoint_epochs=config.checkpoint.every_epochs,
+  )
+
+
+def require_trained(experiment: Experiment, group: Group) -> None:
+  """Refuses a group whose weights are not those it ends with.
+
+  Raises:
+    UserError: it has no checkpoint, or one from which training goes on.
+  """
+  stage = experiment.stages[-1]
+  folder = _checkpoints(experiment, group, stage)
+  progress = processes.on_primary(lambda: read_progress(folder))
+  name = f"{group[0].name} of --workdir={experiment.workdir}"
+  if progress is None:
+    raise UserError(
+      f"{name} has no checkpoint in {folder}: copy it there again, or train it "
+      "with --mode=train."
+    )
+  books, settings = loop.Books(**progress), _settings(experiment, stage)
+  if not loop.is_complete(books, settings):
+    raise UserError(
+      f"{name} is trained to epoch {books.epoch} of {settings.epochs}: wait "
+      "until it is finished, or go on with --mode=train."
+    )
+
+
 def restore_group(
   experiment: Experiment, group: Group
 ) -> tuple[PyTree, PyTree, tuple[str, ...]]:
@@ -265,11 +292,6 @@ def restore_group(
   stage = experiment.stages[-1]
   state = jax.eval_shape(_fresh(stage.task), *_arguments(experiment, group))
   with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
-    if checkpoints.latest is None:
-      raise UserError(
-        f"--workdir={experiment.workdir} has no checkpoint of {group[0].name}: "
-        "finish it with --mode=train."
-      )
     arrays, progress = checkpoints.restore(loop.kept_arrays(state))
   place = experiment.layout.place_runs
   lost = _names(group, progress["diverged"])

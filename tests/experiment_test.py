@@ -1,5 +1,6 @@
 """The whole: synthetic audio -> shards -> batches -> steps -> report."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 from configs import ds_lstm
 from configs.common import CORPORA
 from ser_jax import experiment
+from ser_jax.demo.predictor import open_runs
 from ser_jax.errors import UserError
 from ser_jax.runs import _starter, initial_state
 from ser_jax.train.loop import Stopped
@@ -300,6 +302,30 @@ def test_another_config_in_the_same_workdir_is_refused(shards, tmp_path):
 def test_evaluation_without_a_checkpoint_is_refused(shards, tmp_path):
   with pytest.raises(UserError, match="no checkpoint"):
     experiment.evaluate(small(shards, "base1"), tmp_path)
+
+
+def after(steps):
+  """Stops a training after some steps."""
+  count = itertools.count(1)
+  return lambda: next(count) >= steps
+
+
+def test_what_is_not_trained_to_its_end_is_not_predicted_with(shards, tmp_path):
+  config = small(shards, "base1", epochs=2)
+  config.parallel.runs, config.parallel.data = "vmap", 1
+  with pytest.raises(Stopped):
+    experiment.train(config, tmp_path, should_stop=after(2))
+  with pytest.raises(UserError, match="to epoch 0 of 2: wait"):
+    experiment.evaluate(config, tmp_path)
+  assert not list(tmp_path.glob("runs/*/predictions.npz"))
+  train(config, tmp_path)
+  assert open_runs(tmp_path).names == ("session1-seed0",)
+  # Both seeds train again in one program: the first is not what it was.
+  config.seeds = (0, 1)
+  with pytest.raises(Stopped):
+    experiment.train(config, tmp_path, should_stop=after(2))
+  with pytest.raises(UserError, match="session1-seed0 .* to epoch 0 of 2"):
+    open_runs(tmp_path)
 
 
 def test_a_missing_class_argument_prints_no_traceback(tmp_path):

@@ -273,6 +273,7 @@ def _restore(
   found = {}
   for group in experiment.groups:
     if any(run.name in names for run in group):
+      runs.require_trained(experiment, group)
       best = runs.restore_best(experiment, group)
       for number, run in enumerate(group):
         found[run.name] = experiment.layout.place_runs(

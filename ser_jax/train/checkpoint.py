@@ -140,6 +140,28 @@ def _compare(
       )
 
 
+def read_progress(folder: pathlib.Path) -> dict | None:
+  """Reads the bookkeeping of the newest checkpoint; None without one.
+
+  Args:
+    folder: one group of runs in one stage.
+
+  Raises:
+    UserError: the checkpoint is damaged.
+  """
+  if not folder.is_dir():
+    return None
+  with _reader(folder) as manager:
+    step = manager.latest_step()
+    if step is None:
+      return None
+    wanted = ocp.args.Composite(progress=ocp.args.JsonRestore())
+    try:
+      return manager.restore(step, args=wanted)["progress"]
+    except (ValueError, OSError, KeyError) as error:
+      raise _damaged(folder / str(step), error) from error
+
+
 def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
   """Reads the best weights of the newest checkpoint, and nothing else.
 
@@ -151,19 +173,10 @@ def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
     The same tree of host arrays.
 
   Raises:
-    UserError: there is no checkpoint, or it is of another model or damaged.
+    UserError: the checkpoint is of another model or damaged.
   """
-  if not folder.is_dir():
-    raise UserError(f"there is no checkpoint at {folder}: copy it there again.")
   wanted = {"best": {name: tree for name, tree in like.items() if tree}}
-  with ocp.CheckpointManager(
-    folder.absolute(),
-    options=ocp.CheckpointManagerOptions(create=False),
-    item_handlers={
-      "arrays": ocp.PyTreeCheckpointHandler(),
-      "progress": ocp.JsonCheckpointHandler(),
-    },
-  ) as manager:
+  with _reader(folder) as manager:
     step = manager.latest_step()
     try:
       _compare(
@@ -188,11 +201,27 @@ def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
         ),
       )
     except (ValueError, OSError, KeyError) as error:
-      raise UserError(
-        f"checkpoint: {folder / str(step)} is damaged ({str(error)[:160]}...): "
-        "copy it again from where it was trained."
-      ) from error
+      raise _damaged(folder / str(step), error) from error
   return {**like, **found["arrays"]["best"]}
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> UserError:
+  return UserError(
+    f"checkpoint: {path} is damaged ({str(error)[:160]}...): copy it again from "
+    "where it was trained."
+  )
+
+
+def _reader(folder: pathlib.Path) -> ocp.CheckpointManager:
+  """Orbax's manager of a folder that stays as it is."""
+  return ocp.CheckpointManager(
+    folder.absolute(),
+    options=ocp.CheckpointManagerOptions(create=False),
+    item_handlers={
+      "arrays": ocp.PyTreeCheckpointHandler(),
+      "progress": ocp.JsonCheckpointHandler(),
+    },
+  )
 
 
 def _manager(folder: pathlib.Path) -> ocp.CheckpointManager:

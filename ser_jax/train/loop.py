@@ -180,7 +180,7 @@ def fit(
     unit="step",
     disable=None,
   ) as bar:
-    while books.epoch < settings.epochs and not _finished(books, settings):
+    while not is_complete(books, settings):
       start = time.perf_counter()
       _train_epoch(training, items, bar)
       _close_epoch(training, start)
@@ -332,9 +332,12 @@ def _stopped(books: Books, settings: Settings, run: int) -> bool:
   return books.epoch - books.best_epoch[run] > settings.patience
 
 
-def _finished(books: Books, settings: Settings) -> bool:
+def is_complete(books: Books, settings: Settings) -> bool:
+  """Whether a group has been trained to its end."""
   runs = range(len(books.best))
-  return all(_stopped(books, settings, run) for run in runs)
+  return books.epoch >= settings.epochs or all(
+    _stopped(books, settings, run) for run in runs
+  )
 
 
 def _postfix(books: Books, settings: Settings) -> dict[str, str]:
