@@ -133,7 +133,7 @@ def _phases(config, row: str, *, regularize: bool) -> None:
 def _training(config, corpus: str) -> None:
   """The paper's epochs; its optimizer and batch are unsaid."""
   config.epochs = 100
-  config.optimizer.learning_rate = 1e-3 if config.model.batch_norm else 1e-4
+  config.optimizer.learning_rate = 1e-3
   config.batch_size = 128 if corpus in ("iemocap", "crema_d") else 32
   if corpus == "synthetic":
     config.protocol.folds = (0, 1)
