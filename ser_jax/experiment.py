@@ -26,7 +26,9 @@ from ser_jax.data.dataset import (
   shard_folder,
 )
 from ser_jax.data.examples import Examples
+from ser_jax.data.shards import identity
 from ser_jax.errors import UserError
+from ser_jax.features.sets import require_unchanged
 from ser_jax.models.table import MODELS
 from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
@@ -138,15 +140,18 @@ def _claim(workdir: pathlib.Path, config):
 
 
 def _save_recipe(experiment: runs.Experiment) -> None:
-  """Keeps what a prediction needs, should the shards be gone then."""
-  processes.on_primary(
-    lambda: inference.save(
-      experiment.workdir,
-      experiment.config,
-      experiment.dataset,
-      experiment.statistics,
-    )
-  )
+  """Keeps what a prediction needs, should the shards be gone then.
+
+  Raises:
+    UserError: the workdir's results are of other shards.
+  """
+  workdir, dataset = experiment.workdir, experiment.dataset
+
+  def save():
+    workdirs.keep_data(workdir, identity(dataset.shards))
+    inference.save(workdir, experiment.config, dataset, experiment.statistics)
+
+  processes.on_primary(save)
 
 
 def _done(workdir: pathlib.Path, group: groups.Group) -> bool:
@@ -174,6 +179,11 @@ def check(config) -> None:
       raise UserError(f"config.{field}={config[field]} must be at least 1.")
   if not config.seeds:
     raise UserError("config.seeds is empty: give at least one, such as (0,).")
+  if len(set(map(int, config.seeds))) < len(config.seeds):
+    raise UserError(
+      f"config.seeds={config.seeds} has a seed twice, whose runs would count "
+      "twice: give it once."
+    )
   metric, in_time = config.selection.metric, config.data.target == CONTOURS
   if metric not in (("ccc",) if in_time else ("uar", "wa")):
     raise UserError(
@@ -230,9 +240,18 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
   """Opens data and devices, and lists the runs.
 
   Raises:
-    UserError: see `load_dataset` and `make_layout`.
+    UserError: shards that this version would make otherwise; see also
+      `load_dataset` and `make_layout`.
   """
   dataset = load_dataset(config)
+  require_unchanged(
+    config.data.features,
+    dataset.shards.metadata["recipe"],
+    source=f"the folder of shards {dataset.shards.path}",
+    remedy=f"build it again, python -m data_prep.build --corpus="
+    f"{config.data.corpus} --features={config.data.features} --raw=DIR "
+    f"--out={dataset.shards.path} --overwrite",
+  )
   return assemble(config, workdir, dataset, dataset.examples)
 
 

@@ -24,7 +24,10 @@ RESUMABLE = (
   "report.embeddings",
   *("profile.steps", "profile.skip", "profile.during_training"),
 )
+# How a model is computed, likewise.
+COMPUTED = ("model.on_cpu.", "model.on_accelerator.")
 CONFIG = "config.json"
+DATA = "data.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -92,13 +95,37 @@ def keep_config(folder: pathlib.Path, config: dict) -> None:
   atomic.write_text(path, json.dumps(config, indent=2))
 
 
+def keep_data(folder: pathlib.Path, identity: dict[str, str]) -> None:
+  """Writes what a folder's results rest on, unless they rest on other data.
+
+  Args:
+    folder: where results go.
+    identity: see `ser_jax.data.shards.identity`.
+
+  Raises:
+    UserError: the folder's results are of other shards.
+  """
+  path = folder / DATA
+  before = json.loads(path.read_text()) if path.exists() else identity
+  differ = [name for name in identity if before.get(name) != identity[name]]
+  if differ:
+    raise UserError(
+      f"--workdir={folder} was trained on other shards: their "
+      f"{', '.join(differ)} differ from those there are now. Choose another "
+      "--workdir, or build the shards again as they were."
+    )
+  atomic.write_text(path, json.dumps(identity, indent=2))
+
+
 def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
   """Refuses another config, showing what differs."""
   before, now = _flatten(before), _flatten(now)
   differ = [
     f"{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
     for name in sorted(before.keys() | now.keys())
-    if before.get(name) != now.get(name) and name not in RESUMABLE
+    if before.get(name) != now.get(name)
+    and name not in RESUMABLE
+    and not name.startswith(COMPUTED)
   ]
   if differ:
     raise UserError(

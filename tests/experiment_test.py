@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,6 +327,27 @@ def test_what_is_not_trained_to_its_end_is_not_predicted_with(shards, tmp_path):
     experiment.train(config, tmp_path, should_stop=after(2))
   with pytest.raises(UserError, match="session1-seed0 .* to epoch 0 of 2"):
     open_runs(tmp_path)
+
+
+def test_other_shards_in_the_same_place_are_refused(shards, tmp_path):
+  """Neither a resumed run nor an evaluation mixes two corpora."""
+  here = tmp_path / "shards"
+  shutil.copytree(shards["ds_lstm"], here)
+  config = small(shards, "base1")
+  config.data.shards = str(here)
+  train(config, tmp_path / "run")
+  before = (tmp_path / "run" / "inference.npz").read_bytes()
+  metadata = json.loads((here / "metadata.json").read_text())
+  other = metadata | {"digest": "of other audio", "pad_to": 7}
+  (here / "metadata.json").write_text(json.dumps(other))
+  for again in (train, experiment.evaluate):
+    with pytest.raises(UserError, match="their digest, pad_to differ"):
+      again(config, tmp_path / "run")
+  assert (tmp_path / "run" / "inference.npz").read_bytes() == before
+  made = metadata | {"recipe": metadata["recipe"] | {"rate": 8000}}
+  (here / "metadata.json").write_text(json.dumps(made))
+  with pytest.raises(UserError, match="build it again, python .* --overwrite"):
+    train(config, tmp_path / "new")
 
 
 def test_a_missing_class_argument_prints_no_traceback(tmp_path):

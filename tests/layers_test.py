@@ -54,8 +54,8 @@ MAY_IMPORT = {
   "ser_jax.system": FLOOR | PIPELINE,
   "ser_jax.experiment": FLOOR
   | PIPELINE
-  | {"ser_jax.inference", "ser_jax.inspection", "ser_jax.reporting"}
-  | {"ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
+  | {"ser_jax.features", "ser_jax.inference", "ser_jax.inspection"}
+  | {"ser_jax.reporting", "ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE
   | {

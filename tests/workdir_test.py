@@ -36,6 +36,20 @@ def test_other_devices_may_resume(tmp_path):
     pass
 
 
+def test_other_forms_may_resume(tmp_path):
+  for hoist in (True, False):
+    model = {"model": {"on_accelerator": {"hoist": hoist}}}
+    with workdir.claim(tmp_path, CONFIG | model):
+      pass
+
+
+def test_other_data_is_refused_by_name(tmp_path):
+  workdir.keep_data(tmp_path, {"digest": "a", "labels": "b"})
+  workdir.keep_data(tmp_path, {"digest": "a", "labels": "b"})
+  with pytest.raises(UserError, match="their labels differ"):
+    workdir.keep_data(tmp_path, {"digest": "a", "labels": "c"})
+
+
 def test_a_workdir_in_use_is_refused(tmp_path):
   with workdir.claim(tmp_path, CONFIG):
     with pytest.raises(UserError, match="in use by another process"):

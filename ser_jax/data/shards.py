@@ -7,6 +7,7 @@ own, so that training imports neither TensorFlow nor TFDS.
 
 import bisect
 import dataclasses
+import hashlib
 import itertools
 import json
 import math
@@ -21,6 +22,10 @@ from ser_jax.errors import UserError
 
 FORMAT = 2
 SPLIT = "utterances"
+# Of the metadata: `digest` is of the audio, `utterances` has their lengths.
+IDENTITY = (
+  *("corpus", "features", "recipe", "digest", "labels", "pad_to", "utterances"),
+)
 # A record is read when it is asked for; nothing is read ahead.
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -266,6 +271,23 @@ def _damaged(file: pathlib.Path, found: str) -> UserError:
     f"the shards' file {file} is damaged: {found}. Build the shards again "
     "(python -m data_prep.build ... --overwrite) or copy them again."
   )
+
+
+def identity(found: Shards) -> dict[str, str]:
+  """What tells shards from others that were built in their place.
+
+  Args:
+    found: shards.
+
+  Returns:
+    Field of the metadata to a digest of it.
+  """
+  return {
+    name: hashlib.sha256(
+      json.dumps(found.metadata[name], sort_keys=True).encode()
+    ).hexdigest()[:16]
+    for name in IDENTITY
+  }
 
 
 def _load_metadata(path: pathlib.Path) -> tuple[dict, list[int]]:

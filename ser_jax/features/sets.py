@@ -267,13 +267,21 @@ FEATURE_SETS = {
 }
 
 
-def require_unchanged(name: str, made: dict, *, source: str) -> None:
-  """Refuses features that a model was not trained on.
+def require_unchanged(
+  name: str,
+  made: dict,
+  *,
+  source: str,
+  remedy: str = "predict with the version that trained it (environment.json in "
+  "the folder of the training has its commit)",
+) -> None:
+  """Refuses features that this version would make otherwise.
 
   Args:
     name: of the feature set.
-    made: its recipe at the time of training, as read from JSON.
-    source: what messages call the model.
+    made: its recipe when it was used, as read from JSON.
+    source: what messages call the model, or the shards.
+    remedy: what to do about it.
 
   Raises:
     UserError: the set is gone, or made otherwise by now.
@@ -281,7 +289,6 @@ def require_unchanged(name: str, made: dict, *, source: str) -> None:
   now = FEATURE_SETS.get(name)
   if now is None or json.loads(json.dumps(now.recipe)) != made:
     raise UserError(
-      f"{source} was trained on {name} made otherwise than this version makes "
-      "them: predict with the version that trained it (environment.json in the "
-      "folder of the training has its commit)."
+      f"{source} rests on {name} made otherwise than this version makes it: "
+      f"{remedy}."
     )
