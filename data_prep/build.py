@@ -3,7 +3,6 @@
 Stopped or killed, the same command goes on where it was.
 """
 
-import os
 import pathlib
 import sys
 
@@ -12,6 +11,7 @@ from absl import app, flags
 from data_prep.corpora import CORPORA, synthetic
 from data_prep.write_shards import write_shards
 from ser_jax.errors import UserError
+from ser_jax.features import cores
 from ser_jax.features.sets import FEATURE_SETS
 
 _CORPUS = flags.DEFINE_enum(
@@ -29,7 +29,7 @@ _FEATURES = flags.DEFINE_enum(
 _OUT = flags.DEFINE_string("out", None, "Folder to make.", required=True)
 _WORKERS = flags.DEFINE_integer(
   "workers",
-  os.cpu_count(),
+  cores.available(),
   "Processes that extract features; 0 to work in this one.",
   lower_bound=0,
 )

@@ -75,14 +75,12 @@ def write_shards(
         _check_same(out, present, identity)
         shutil.rmtree(partial)
         return present, False
-    if not recordings:
-      raise UserError(
-        f"no recording of {corpus} can be used: nothing to build."
-      )
+    _require_any(recordings, corpus, skipped)
     pad_to = extract.padded_length(feature_set, recordings)
     jobs, throughput = _extract(
       recordings, feature_set, pad_to, partial / "cache", workers, skipped
     )
+    _require_any(jobs, corpus, skipped)
     metadata = identity | {"pad_to": pad_to}
     metadata |= _metadata(
       jobs, feature_set, throughput, dict(sorted(skipped.reasons.items()))
@@ -120,6 +118,21 @@ def _claim(partial: pathlib.Path) -> Iterator[None]:
       "or choose another --out; after a stop, the same command goes on where "
       "it was."
     ) from error
+
+
+def _require_any(
+  usable: Sequence, corpus: str, skipped: extract.Skipped
+) -> None:
+  """Refuses a corpus of which nothing is left.
+
+  Raises:
+    UserError: with the first reason.
+  """
+  if not usable:
+    _, reason = min(skipped.reasons.items(), default=("", "there is none."))
+    raise UserError(
+      f"no recording of {corpus} can be used, nothing to build: {reason}"
+    )
 
 
 def _digest(lines: Sequence[str]) -> str:

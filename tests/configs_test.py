@@ -103,6 +103,7 @@ def test_unknown_words_are_refused(words, message):
     ("batch_size", 0, "at least 1"),
     ("epochs", 0, "at least 1"),
     ("seeds", (), "empty"),
+    ("seeds", (0, 1, 0), "has a seed twice"),
     ("selection.metric", "f1", "neither uar nor wa"),
     ("model.rbn", "both", "rbn"),
     ("model.variant", "base7", "base7"),

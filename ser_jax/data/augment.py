@@ -1,7 +1,8 @@
 """Augmentation of training batches, inside the compiled step.
 
-Every example is drawn for by itself, by its place in the whole batch: one
-device and many augment the same, and a resumed run draws what it would have.
+Every example is drawn for by itself, by its place in the whole batch, and
+whatever that is padded to: one device and many augment the same, and a resumed
+run draws what it would have.
 """
 
 import dataclasses
@@ -29,7 +30,8 @@ class Augmentation:
     frequency_masks: bands of features set to zero.
     frequency_width: the widest of them, as a share of the features.
     speed: the largest change of speed, as a share: 0.1 plays between 0.9 and
-      1.1 times as fast, by linear interpolation between frames.
+      1.1 times as fast, by linear interpolation between frames. What is slower
+      keeps its length and loses its end.
     noise: the deviation of Gaussian noise.
     gain: the deviation of a constant added to all values of an utterance: the
       loudness, for logarithmic spectra.
@@ -47,7 +49,7 @@ class Augmentation:
     """Checks the numbers.
 
     Raises:
-      UserError: one is out of range.
+      UserError: one is out of range, or does nothing without another.
     """
     for name, value in dataclasses.asdict(self).items():
       most = {"time_width": 1.0, "frequency_width": 1.0, "speed": 0.5}.get(name)
@@ -56,14 +58,21 @@ class Augmentation:
           f"config.augment.{name}={value} is out of range: it must be at least "
           f"0{'' if most is None else f' and at most {most}'}."
         )
+    for masks, width in (
+      ("time_masks", "time_width"),
+      ("frequency_masks", "frequency_width"),
+    ):
+      count, share = getattr(self, masks), getattr(self, width)
+      if bool(count) != bool(share):
+        raise UserError(
+          f"config.augment.{masks}={count} with {width}={share} does nothing: "
+          "set both, or neither."
+        )
 
   @property
   def active(self) -> bool:
     """Whether anything is done at all."""
-    masks = (self.time_masks and self.time_width) or (
-      self.frequency_masks and self.frequency_width
-    )
-    return bool(masks or self.speed or self.noise or self.gain)
+    return any(dataclasses.astuple(self))
 
 
 def check(config) -> None:
@@ -110,9 +119,18 @@ def augment(
 
   Returns:
     The batch, zero beyond each (new) length.
+
+  Raises:
+    UserError: no input has a time axis.
   """
   if not how.active:
     return batch
+  if all(x.ndim < 3 for x in batch.inputs.values()):
+    raise UserError(
+      "config.augment is for inputs with a time axis, which none of "
+      f"config.data.inputs ({', '.join(batch.inputs)}) has: set its fields to "
+      "0."
+    )
   place = jnp.arange(len(batch.weight))
   if axis_name is not None:
     place += jax.lax.axis_index(axis_name) * len(batch.weight)
@@ -160,7 +178,10 @@ def _change_speed(
   key: Key[Array, ""],
   most: float,
 ) -> tuple[Float[Array, "time dim"], Int[Array, ""]]:
-  """Interpolates in time; what then exceeds the static length is cut."""
+  """Interpolates in time; what then exceeds the length is cut.
+
+  Not what exceeds the batch, whose length is that of other utterances.
+  """
   factor = jax.random.uniform(key, (), minval=1.0 - most, maxval=1.0 + most)
   position = jnp.arange(x.shape[0]) * factor
   last = jnp.maximum(length - 1, 0)
@@ -168,7 +189,7 @@ def _change_speed(
   above = jnp.minimum(below + 1, last)
   share = (position - below)[:, None]
   new = jnp.floor(length / factor).astype(length.dtype)
-  new = jnp.clip(new, jnp.minimum(length, 1), x.shape[0])
+  new = jnp.clip(new, jnp.minimum(length, 1), length)
   share = jnp.clip(share, 0.0, 1.0).astype(x.dtype)
   return x[below] * (1.0 - share) + x[above] * share, new
 

@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float, Shaped
 
 # A deviation below this share of the mean is float64's rounding of a constant.
 ROUNDING = 1e-8
+# What is smaller is 0 to a device.
+SMALLEST = np.finfo(np.float32).tiny
 
 Figures = Float[np.ndarray, "*features"] | np.floating
 
@@ -13,7 +15,7 @@ def is_constant(mean: Figures, deviation: Figures) -> Bool[np.ndarray, "..."]:
   """Whether values differ by no more than rounding, which grows with them.
 
   Functionals range over thirteen decades: a deviation is small beside the mean,
-  not in itself. Where means are below 1, as those of samples are, it is.
+  not in itself.
 
   Args:
     mean: of each feature, in float64.
@@ -22,7 +24,7 @@ def is_constant(mean: Figures, deviation: Figures) -> Bool[np.ndarray, "..."]:
   Returns:
     True for features that nothing can be learnt of.
   """
-  return deviation <= ROUNDING * np.maximum(np.abs(mean), 1.0)
+  return deviation <= np.maximum(ROUNDING * np.abs(mean), SMALLEST)
 
 
 def divisor(mean: Figures, deviation: Figures) -> Figures:

@@ -204,6 +204,10 @@ def random_folds(table, keep, config) -> Protocol:
   Identical recordings stay on one side. A tenth of what does not test
   validates.
   """
+  if config.count < 2:
+    raise UserError(
+      f"config.protocol.count={config.count}: random needs at least 2 folds."
+    )
   generator = np.random.default_rng(config.seed)
   _, group = np.unique(table.digests[keep], return_inverse=True)
   order = generator.permutation(group.max() + 1)[group]
@@ -234,7 +238,8 @@ def random_folds(table, keep, config) -> Protocol:
 def fixed(table, keep, config) -> Protocol:
   """One fold, its speakers listed in the config."""
   sides = {
-    side: set(getattr(config, side)) for side in ("train", "validation", "test")
+    side: set(map(str, getattr(config, side)))
+    for side in ("train", "validation", "test")
   }
   for one, other in (("train", "validation"), ("train", "test"),
                      ("validation", "test")):  # fmt: skip
@@ -328,8 +333,8 @@ def make_protocol(
     The protocol with the folds asked for.
 
   Raises:
-    UserError: unknown protocol or fold, a missing speaker, or a fold whose
-      training part lacks a class.
+    UserError: unknown protocol or fold, a fold given twice, a missing speaker,
+      or a fold whose training part lacks a class.
   """
   if config.name not in PROTOCOLS:
     raise UserError(
@@ -347,18 +352,32 @@ def make_protocol(
 
 
 def _select(folds: tuple[Fold, ...], wanted: Sequence[str | int]):
-  """The folds asked for by name or number; all if none is named."""
+  """The folds asked for by name, or else by number; all if none is named."""
   if not wanted:
     return folds
-  by_name = {fold.name: fold for fold in folds}
-  by_name |= {str(number): fold for number, fold in enumerate(folds)}
-  unknown = [str(name) for name in wanted if str(name) not in by_name]
+  by_number = {str(number): fold for number, fold in enumerate(folds)}
+  known = by_number | {fold.name: fold for fold in folds}
+  unknown = [str(one) for one in wanted if str(one) not in known]
   if unknown:
     raise UserError(
       f"config.protocol.folds has {', '.join(unknown)}: the protocol's folds "
       f"are {', '.join(fold.name for fold in folds)} (or their numbers)."
     )
-  return tuple(by_name[str(name)] for name in wanted)
+  chosen = {}
+  for one in wanted:
+    fold = known[str(one)]
+    numbered = by_number.get(str(one), fold)
+    if isinstance(one, int) and numbered is not fold:
+      raise UserError(
+        f"config.protocol.folds has {one}, the name of one fold and the number "
+        f"of fold {numbered.name}: give names in quotes, \"('{one}',)\"."
+      )
+    if fold.name in chosen:
+      raise UserError(
+        f"config.protocol.folds has fold {fold.name} twice: give it once."
+      )
+    chosen[fold.name] = fold
+  return tuple(chosen.values())
 
 
 def _check(

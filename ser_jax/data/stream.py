@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from ser_jax.batch import Batch
 from ser_jax.data.examples import Examples, Frames, Row, blank, whole
+from ser_jax.errors import UserError
 
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
@@ -42,9 +43,14 @@ class Stream:
 
     Yields:
       The shape key, and a batch whose arrays have axes `[runs, batch, ...]`.
+
+    Raises:
+      UserError: a record is damaged.
     """
     names = tuple(self._examples.plans)
     dtypes = [self._examples.dtype(name) for name in names]
+    # Raised below: TensorFlow would bury it in a traceback of its own.
+    failed = []
 
     def rows_of_this_process():
       for index, weight in rows:
@@ -55,12 +61,15 @@ class Stream:
 
     def read(index, weight, lengths):
       frames = tuple(zip(names, lengths.tolist(), strict=True))
-      if weight == 0:
-        return [
-          np.zeros(self._examples.shape(name, length), dtype)
-          for (name, length), dtype in zip(frames, dtypes, strict=True)
-        ]
-      record = self._examples.read(int(index), frames)
+      record = {
+        name: np.zeros(self._examples.shape(name, length))
+        for name, length in frames
+      }
+      if weight > 0:
+        try:
+          record = self._examples.read(int(index), frames)
+        except UserError as error:
+          failed.append(error)
       return [
         record[name].astype(dtype)
         for name, dtype in zip(names, dtypes, strict=True)
@@ -99,6 +108,8 @@ class Stream:
     for index, weight, lengths, *values in pipeline(
       runs, size
     ).as_numpy_iterator():
+      if failed:
+        raise failed[0]
       frames = tuple(zip(names, lengths[0].tolist(), strict=True))
       inputs = dict(zip(names, values, strict=True))
       batch = self._batch(index, weight, inputs)

@@ -36,18 +36,12 @@ def main() -> None:
   st.set_page_config("Speech emotion recognition", layout="wide")
   given = arguments()
   try:
-    found = experiments(given.workdir)
+    found = results.find_experiments(given.workdir)
     page = st.sidebar.radio("Page", PAGES)
     name = st.sidebar.selectbox("Experiment", found)
     PAGES[page](pages.Chosen(name, found, given.raw))
   except UserError as error:
     st.error(str(error))
-
-
-@st.cache_data
-def experiments(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """The experiments in a folder, looked for once."""
-  return results.find_experiments(folder)
 
 
 main()

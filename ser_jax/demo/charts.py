@@ -161,7 +161,10 @@ def contour(
   rate: float,
   names: tuple[str, ...],
 ) -> alt.Chart:
-  """Each target over time, in a row of its own: their units differ."""
+  """Each target over time, in a row of its own: their units differ.
+
+  A line has a gap where values are NaN.
+  """
   rows = pd.DataFrame(values, columns=list(names)).assign(
     seconds=np.arange(len(values)) / rate
   )

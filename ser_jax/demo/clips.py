@@ -6,6 +6,7 @@ Runs in processes without JAX. Nothing of a header is believed: what is read is
 bounded, and what lacks is an error.
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ser_jax.errors import UserError
+from ser_jax.features.audio import require_whole
 from ser_jax.features.sets import FEATURE_SETS
 from ser_jax.inference import Features, Recipe, add_moments, samples_in
 
@@ -155,7 +157,11 @@ def cut(
   """Start in seconds, samples and rate of each window, channels averaged."""
   import soundfile
 
+  named = isinstance(file, str | pathlib.Path)
   try:
+    with open(file, "rb") if named else contextlib.nullcontext(file) as stream:
+      require_whole(stream, source=source)
+      stream.seek(0)
     with soundfile.SoundFile(file) as audio:
       rate = audio.samplerate
       _check_header(audio, windows, source)

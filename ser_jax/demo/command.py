@@ -6,7 +6,6 @@ python -m ser_jax.main --mode=export --workdir=RUN --output=model.zip
 """
 
 import logging
-import os
 import pathlib
 import sys
 import time
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from ser_jax.errors import UserError
+from ser_jax.features import cores
 
 LOG = logging.getLogger(__name__)
 MODES = ("predict", "export")
@@ -95,6 +95,7 @@ def _predict(
   if _WORKERS.value < 0:
     raise UserError(f"--workers={_WORKERS.value} must be at least 0.")
   paths = files.find_files(arguments)
+  outputs.require_writable(output)
   model = _load(workdir)
   files.check_speaker(model.recipe, _SAME_SPEAKER.value)
   windows = clips.make_windows(model.recipe, _WINDOW.value, _HOP.value)
@@ -103,7 +104,7 @@ def _predict(
     model,
     paths,
     windows,
-    workers=_WORKERS.value or os.cpu_count(),
+    workers=_WORKERS.value or cores.available(),
     same_speaker=_SAME_SPEAKER.value,
   )
   seconds = time.perf_counter() - start
@@ -131,8 +132,10 @@ def _load(workdir: pathlib.Path):
 
 def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
   from ser_jax import export
+  from ser_jax.demo import output as outputs
   from ser_jax.demo import predictor
 
+  outputs.require_writable(output)
   opened = predictor.open_runs(workdir, _RUNS.value, devices=1)
   size = export.write(
     output,

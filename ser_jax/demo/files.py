@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import math
 import multiprocessing
 import os
 import pathlib
@@ -22,6 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from ser_jax.demo.clips import Clip, Windows, read_clips
@@ -121,7 +123,7 @@ def predict_files(
   if predictor.recipe.by_speaker:
     read = _standardized(predictor.recipe, list(read))
   for group in _batches(read, predictor.batch_size):
-    recordings += _predict(predictor, group, bad)
+    recordings += _predict(predictor, group)
   return recordings, bad
 
 
@@ -187,16 +189,14 @@ def _batches(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
     yield group
 
 
-def _predict(
-  predictor: Predictor, group: list[Read], bad: dict[str, str]
-) -> list[Recording]:
+def _predict(predictor: Predictor, group: list[Read]) -> list[Recording]:
   """What the files of a group are; the features are dropped."""
   features = [
     c.features for _, clips, _ in group for c in clips if c.features is not None
   ]
   found = iter(predictor.scores(features).mean(axis=0))
   if predictor.recipe.contour_rate is not None:
-    return _contours(predictor.recipe, group, found, bad)
+    return _contours(predictor.recipe, group, found)
   unknown = np.full(len(predictor.recipe.classes), np.nan, np.float32)
   return [
     Recording(
@@ -211,24 +211,55 @@ def _predict(
 
 
 def _contours(
-  recipe: Recipe, group: list[Read], found: Iterator, bad: dict[str, str]
+  recipe: Recipe, group: list[Read], found: Iterator
 ) -> list[Recording]:
   """One contour a file, of windows that overlap."""
   recordings = []
   for path, clips, _ in group:
-    heard = [clip for clip in clips if clip.features is not None]
-    values = [
-      next(found)[: contour_frames(recipe, clip.features)] for clip in heard
-    ]
-    if len(heard) < len(clips):
-      (note, *_) = [clip.note for clip in clips if clip.features is None]
-      bad[str(path)] = f"{path} has a window without a contour: {note}"
-      continue
-    starts = [round(clip.start * recipe.contour_rate) for clip in heard]
-    contour = contours.merge(values, starts, str(path))
+    scores = [next(found) for clip in clips if clip.features is not None]
+    contour = join_contour(recipe, clips, scores, str(path))
     kept = [dataclasses.replace(clip, features=None) for clip in clips]
-    recordings.append(Recording(path, kept, contour.astype(np.float32)))
+    recordings.append(Recording(path, kept, contour))
   return recordings
+
+
+def join_contour(
+  recipe: Recipe,
+  clips: Sequence[Clip],
+  scores: Iterable[Float[np.ndarray, "_ targets"]],
+  source: str,
+) -> Float[np.ndarray, "frames targets"]:
+  """One contour of a recording's windows, which may overlap.
+
+  Args:
+    recipe: of the model.
+    clips: all windows, in order.
+    scores: of each window that has features.
+    source: what messages call the recording.
+
+  Returns:
+    Values of every frame; NaN where no window has features.
+
+  Raises:
+    UserError: values that are not finite.
+  """
+  rate = recipe.contour_rate
+  heard = [clip for clip in clips if clip.features is not None]
+  starts = [round(clip.start * rate) for clip in heard]
+  windows = [
+    values[: contour_frames(recipe, clip.features)]
+    for clip, values in zip(heard, scores, strict=True)
+  ]
+  last = math.ceil(round(clips[-1].end * rate, 3))
+  ends = [s + len(w) for s, w in zip(starts, windows, strict=True)]
+  known = np.zeros(max(last, *ends), bool)
+  for start, end in zip(starts, ends, strict=True):
+    known[start:end] = True
+  # Unknown frames are stepped over: those that are known lie end to end.
+  places = (np.cumsum(known) - 1)[starts].tolist()
+  contour = np.full((len(known), len(recipe.classes)), np.nan, np.float32)
+  contour[known] = contours.merge(windows, places, source)
+  return contour
 
 
 def read_one(recipe: Recipe, windows: Windows, path: pathlib.Path) -> Read:

@@ -7,11 +7,11 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
-from ser_jax.demo import charts, clips, inside, predictor
+from ser_jax.demo import charts, clips, files, inside, predictor, results
+from ser_jax.demo.results import Finished
 from ser_jax.errors import UserError
-from ser_jax.evaluation import contours
 from ser_jax.features import audio
-from ser_jax.inference import Predictor, Recipe, add_moments, contour_frames
+from ser_jax.inference import Predictor, add_moments
 
 MOST_BYTES = 20_000_000
 MOST_SECONDS = 120
@@ -22,18 +22,23 @@ Samples = Float[np.ndarray, "samples"]
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the weights")
-def _open(folder: pathlib.Path, names: tuple[str, ...]) -> predictor.Opened:
+def _open(
+  folder: pathlib.Path, names: tuple[str, ...], finished: Finished
+) -> predictor.Opened:
+  del finished  # a key: other runs are other weights
   return predictor.open_runs(folder, names, devices=1)
 
 
 @st.cache_resource(max_entries=4)
-def _predictor(folder: pathlib.Path, names: tuple[str, ...]) -> Predictor:
-  return predictor.make_predictor(_open(folder, names))
+def _predictor(
+  folder: pathlib.Path, names: tuple[str, ...], finished: Finished
+) -> Predictor:
+  return predictor.make_predictor(_open(folder, names, finished))
 
 
 @st.cache_resource(max_entries=4)
-def _look(folder: pathlib.Path, name: str):
-  return inside.make_look(_open(folder, (name,)))
+def _look(folder: pathlib.Path, name: str, finished: Finished):
+  return inside.make_look(_open(folder, (name,), finished))
 
 
 def play(path: pathlib.Path) -> tuple[Samples, int]:
@@ -89,7 +94,7 @@ def classify(
   st.audio(data)
   st.altair_chart(charts.waveform(samples, rate))
   st.pyplot(charts.mel_spectrogram(at(samples, rate), theme))
-  model = _predictor(folder, names)
+  model = _predictor(folder, names, results.finished(folder))
   if model.recipe.by_speaker:
     raise UserError(
       f"{model.recipe.system} standardises by each speaker's own mean and "
@@ -97,19 +102,20 @@ def classify(
       "--same_speaker on several of one speaker."
     )
   windows = clips.make_windows(model.recipe)
-  found = [
-    clip
-    for clip in clips.read_clips(
-      io.BytesIO(data), model.recipe, windows, source="the recording"
-    )
-    if clip.features is not None
-  ]
+  found = clips.read_clips(
+    io.BytesIO(data), model.recipe, windows, source="the recording"
+  )
+  heard = [clip for clip in found if clip.features is not None]
   with st.spinner("Predicting"):
-    scores = model.scores([clip.features for clip in found])
-  if model.recipe.contour_rate is not None:
-    _show_contour(model.recipe, found, scores.mean(axis=0))
+    scores = model.scores([clip.features for clip in heard])
+  classes, contour_rate = model.recipe.classes, model.recipe.contour_rate
+  if contour_rate is not None:
+    contour = files.join_contour(
+      model.recipe, found, scores.mean(axis=0), "the recording"
+    )
+    st.altair_chart(charts.contour(contour, contour_rate, classes))
     return
-  classes, mean = model.recipe.classes, scores.mean(axis=(0, 1))
+  mean = scores.mean(axis=(0, 1))
   votes = np.bincount(
     scores.mean(axis=1).argmax(axis=1), minlength=len(classes)
   )
@@ -119,20 +125,9 @@ def classify(
     f"{model.recipe.corpus}."
   )
   st.altair_chart(charts.probabilities(mean, classes))
-  if len(found) > 1:
-    times = [(clip.start, clip.end) for clip in found]
+  if len(heard) > 1:
+    times = [(clip.start, clip.end) for clip in heard]
     st.altair_chart(charts.windows(times, scores.mean(axis=0), classes))
-
-
-def _show_contour(recipe: Recipe, found: list[clips.Clip], scores) -> None:
-  """Targets over time, of windows that overlap."""
-  values = [
-    window[: contour_frames(recipe, clip.features)]
-    for clip, window in zip(found, scores, strict=True)
-  ]
-  starts = [round(clip.start * recipe.contour_rate) for clip in found]
-  contour = contours.merge(values, starts, "the recording")
-  st.altair_chart(charts.contour(contour, recipe.contour_rate, recipe.classes))
 
 
 def show_layers(
@@ -147,8 +142,9 @@ def show_layers(
     rate: in Hz.
     theme: `light` or `dark`.
   """
-  look = _look(folder, run)
-  recipe = _open(folder, (run,)).recipe
+  finished = results.finished(folder)
+  look = _look(folder, run, finished)
+  recipe = _open(folder, (run,), finished).recipe
   if recipe.by_speaker:
     st.info("This system needs to hear more of the speaker.")
     return

@@ -1,11 +1,15 @@
 """Predictions of recordings -> a CSV or JSON file."""
 
+import contextlib
 import csv
 import dataclasses
+import errno
 import io
 import json
+import math
 import pathlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +28,7 @@ class Recording:
     path: of the file.
     clips: its windows, without their features.
     scores: of each window, NaN for those without features; or the contour, a
-      row a frame.
+      row a frame, NaN where no window has features.
   """
 
   path: pathlib.Path
@@ -35,6 +39,38 @@ class Recording:
   def mean(self) -> Float[np.ndarray, "classes"]:
     """The average over the windows that have features."""
     return np.nanmean(self.scores, axis=0)
+
+  @property
+  def note(self) -> str:
+    """Why the first window without features has none; empty if all have."""
+    return next((clip.note for clip in self.clips if clip.note), "")
+
+
+def require_writable(output: pathlib.Path) -> None:
+  """Makes a file's folder, and tries to write there before there is work.
+
+  Args:
+    output: the file.
+
+  Raises:
+    UserError: the file could not be written.
+  """
+  with _writing(output), tempfile.TemporaryFile(dir=output.parent):
+    pass
+
+
+@contextlib.contextmanager
+def _writing(output: pathlib.Path) -> Iterator[None]:
+  """Makes a file's folder; what keeps the file from being written is told."""
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.is_dir():
+      raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    yield
+  except OSError as error:
+    raise UserError(
+      f"--output={output} cannot be written ({error.strerror}): choose another."
+    ) from error
 
 
 def write(
@@ -55,13 +91,8 @@ def write(
     UserError: the file cannot be written.
   """
   make = as_json if output.suffix == ".json" else as_csv
-  try:
-    output.parent.mkdir(parents=True, exist_ok=True)
+  with _writing(output):
     atomic.write_text(output, make(predictor, recordings, bad))
-  except OSError as error:
-    raise UserError(
-      f"--output={output} cannot be written ({error.strerror}): choose another."
-    ) from error
 
 
 def as_csv(
@@ -71,7 +102,8 @@ def as_csv(
 
   Columns: `file`; `part`, which is `file` or `window`; `start` and `end` in
   seconds; `label`; a probability for each class; `note`. Of contours a row a
-  frame: `file`, `time` of its start in seconds, a value for each, `note`.
+  frame: `file`, `time` of its start in seconds, a value for each, empty where
+  there is none, `note`.
   """
   classes, rate = predictor.recipe.classes, predictor.recipe.contour_rate
   text = io.StringIO()
@@ -80,8 +112,10 @@ def as_csv(
     table.writerow(["file", "time", *classes, "note"])
     for found in recordings:
       for number, values in enumerate(found.scores):
-        row = [f"{number / rate:.3f}", *(f"{v:.6f}" for v in values)]
-        table.writerow([found.path, *row, ""])
+        time, unknown = f"{number / rate:.3f}", np.isnan(values).any()
+        row = ["" if unknown else f"{v:.6f}" for v in values]
+        note = found.note if unknown else ""
+        table.writerow([found.path, time, *row, note])
     for path, reason in bad.items():
       table.writerow([path, "", *[""] * len(classes), reason])
     return text.getvalue()
@@ -108,6 +142,12 @@ def _row(classes, start: float, end: float, scores: np.ndarray) -> list[str]:
   return [*times, classes[scores.argmax()], *(f"{p:.6f}" for p in scores)]
 
 
+def _rounded(values: Float[np.ndarray, "frames"]) -> list[float | None]:
+  """Six decimals; None for NaN, which JSON has not."""
+  rounded = values.astype(np.float64).round(6).tolist()
+  return [None if math.isnan(value) else value for value in rounded]
+
+
 def as_json(
   predictor: Predictor, recordings: Sequence[Recording], bad: dict[str, str]
 ) -> str:
@@ -131,9 +171,9 @@ def as_json(
     times = np.arange(len(found.scores)) / rate
     columns = dict(zip(classes, found.scores.T, strict=True))
     return {
-      name: np.asarray(values, np.float64).round(6).tolist()
+      name: _rounded(values)
       for name, values in ({"time": times} | columns).items()
-    }
+    } | ({"note": found.note} if found.note else {})
 
   def emotions(found: Recording) -> dict:
     windows = [

@@ -6,7 +6,7 @@ import pathlib
 import streamlit as st
 
 from ser_jax.demo import charts, listening, results
-from ser_jax.demo.results import ALL, Results
+from ser_jax.demo.results import ALL, Finished, Results
 from ser_jax.evaluation import metrics
 
 
@@ -30,8 +30,9 @@ class Chosen:
     return self.experiments[self.name]
 
 
-@st.cache_data
-def _read(folder: pathlib.Path) -> Results:
+@st.cache_data(max_entries=8)
+def _read(folder: pathlib.Path, finished: Finished) -> Results:
+  del finished  # a key: other runs are other rows
   return results.read_results(folder)
 
 
@@ -42,7 +43,7 @@ def _find_audio(raw: pathlib.Path | None) -> dict[str, pathlib.Path]:
 
 def _read_system(folder: pathlib.Path, label: str = "Learning rate") -> Results:
   """An experiment's rows; where it has several learning rates, those of one."""
-  found = _read(folder)
+  found = _read(folder, results.finished(folder))
   rates = found.table["rate"].unique()
   if len(rates) == 1:
     return found

@@ -21,6 +21,8 @@ AGES = {
 }
 ALL = "all"
 
+Finished = tuple[tuple[str, int], ...]  # see `finished`
+
 
 @dataclasses.dataclass(frozen=True)
 class Results:
@@ -71,6 +73,19 @@ def find_experiments(folder: pathlib.Path) -> dict[str, pathlib.Path]:
       "--mode=train wrote, or one above several."
     )
   return found
+
+
+def finished(folder: pathlib.Path) -> Finished:
+  """The finished runs of an experiment, as the key of a cache.
+
+  Args:
+    folder: the workdir.
+
+  Returns:
+    Paths of their predictions, and when these were written, in nanoseconds.
+  """
+  paths = sorted(folder.glob("runs/*/predictions.npz"))
+  return tuple((str(path), path.stat().st_mtime_ns) for path in paths)
 
 
 def read_results(folder: pathlib.Path) -> Results:
@@ -197,7 +212,7 @@ def compare(one: Results, other: Results) -> pd.DataFrame:
     A row an utterance: speaker, true, both predictions and `change`.
 
   Raises:
-    UserError: other classes, or no utterance in common.
+    UserError: other classes, other labels, or no utterance in common.
   """
   if one.classes != other.classes:
     raise UserError(
@@ -206,12 +221,21 @@ def compare(one: Results, other: Results) -> pd.DataFrame:
       "classes."
     )
   here = _averaged(one).rename(columns={"predicted": "here"})
-  there = _averaged(other)["predicted"].rename("there")
-  joined = here.join(there, how="inner")
+  there = _averaged(other)[["predicted", "true"]]
+  names = ["there", "true there"]
+  joined = here.join(there.set_axis(names, axis=1), how="inner")
   if joined.empty:
     raise UserError(
       f"{one.folder.name} and {other.folder.name} tested no utterance in "
       "common: choose two of one corpus."
+    )
+  true_there = joined.pop("true there")
+  differ = joined.index[joined["true"] != true_there]
+  if len(differ):
+    raise UserError(
+      f"{one.folder.name} and {other.folder.name} label {len(differ)} of "
+      f"{len(joined)} utterances differently, such as {differ[0]}: choose two "
+      "with the same labels."
     )
   right = joined["here"] == joined["true"]
   right_there = joined["there"] == joined["true"]

@@ -1,5 +1,6 @@
 """Audio file -> checked mono samples; every complaint names the file."""
 
+import io
 import os
 import struct
 
@@ -13,6 +14,9 @@ Samples = Float[np.ndarray, "samples"]
 # Decoders of lossy formats overshoot 1 a little; integers kept as floats do so
 # by far.
 LOUDEST = 2.0
+# Bytes of audio from which on a WAV header says that it cannot know: programs
+# that write to a pipe claim this much (sox) or more.
+UNKNOWN = 0x7FFFF000
 
 
 def load(
@@ -38,6 +42,8 @@ def load(
   import soundfile
 
   try:
+    with open(path, "rb") as stream:
+      require_whole(stream, source=str(path))
     with soundfile.SoundFile(path) as file:
       rate = file.samplerate
       first = min(round(start * rate), file.frames)
@@ -46,12 +52,17 @@ def load(
         expected = min(expected, round(seconds * rate))
       file.seek(first)
       samples = file.read(expected, dtype="float32", always_2d=True)
-  except (soundfile.LibsndfileError, OSError) as error:
+  except (soundfile.LibsndfileError, OSError, ValueError, MemoryError) as error:
+    # The latter two where a header claims more than an array can hold.
     raise UserError(
       f"{path} cannot be read as audio ({error}): copy the file again from the "
       "corpus, or leave it out."
     ) from error
-  _require_whole(path, len(samples), expected)
+  if len(samples) < expected:
+    raise UserError(
+      f"{path} is truncated: its header promises {expected} samples, it has "
+      f"{len(samples)}. Copy the file again from the corpus."
+    )
   check(samples.ravel(), source=str(path))
   if (samples != samples[:, :1]).any():
     raise UserError(
@@ -61,34 +72,35 @@ def load(
   return np.ascontiguousarray(samples[:, 0]), rate
 
 
-def _require_whole(path: str | os.PathLike, found: int, expected: int) -> None:
-  """Refuses files shorter than their header says.
+def require_whole(file: io.BufferedIOBase, *, source: str) -> None:
+  """Refuses WAV files shorter than their header says.
 
   libsndfile takes the rest of a truncated WAV file for the whole of it, so
   its data chunk is compared with the file's size.
+
+  Args:
+    file: of any format, seekable; it is left where the reading ended.
+    source: what messages call it.
+
+  Raises:
+    UserError: audio is missing.
   """
-  if found < expected:
-    raise UserError(
-      f"{path} is truncated: its header promises {expected} samples, it has "
-      f"{found}. Copy the file again from the corpus."
-    )
-  size = os.path.getsize(path)
-  with open(path, "rb") as file:
-    start = file.read(12)
-    if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+  size = file.seek(0, os.SEEK_END)
+  file.seek(0)
+  start = file.read(12)
+  if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+    return
+  while len(header := file.read(8)) == 8:
+    name, length = struct.unpack("<4sI", header)
+    if name == b"data":
+      present = size - file.tell()
+      if present < length < UNKNOWN:
+        raise UserError(
+          f"{source} is truncated: its header promises {length} bytes of "
+          f"audio, it has {present}. Copy the file again."
+        )
       return
-    while len(header := file.read(8)) == 8:
-      name, length = struct.unpack("<4sI", header)
-      if name == b"data":
-        present = size - file.tell()
-        # Written to a pipe, a header cannot know the length and says so.
-        if present < length < 0xFFFFFF00:
-          raise UserError(
-            f"{path} is truncated: its header promises {length} bytes of "
-            f"audio, it has {present}. Copy the file again from the corpus."
-          )
-        return
-      file.seek(length + length % 2, os.SEEK_CUR)
+    file.seek(length + length % 2, os.SEEK_CUR)
 
 
 def check(samples: Samples, *, source: str) -> Samples:

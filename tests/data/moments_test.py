@@ -24,8 +24,10 @@ def test_moments_are_those_worked_by_hand():
   ("mean", "deviation", "constant"),
   [
     (0.0, 0.0, True),
-    (0.0, 5e-9, True),
+    (0.0, 1e-39, True),
+    (0.5, 2e-9, True),
     (0.5, 2e-8, False),
+    (6.1e-9, 9.4e-9, False),
     (1e10, 50.0, True),
     (-1e10, 50.0, True),
     (1e10, 200.0, False),
@@ -33,6 +35,22 @@ def test_moments_are_those_worked_by_hand():
 )
 def test_rounding_grows_with_the_mean(mean, deviation, constant):
   assert is_constant(np.float64(mean), np.float64(deviation)) == constant
+
+
+@pytest.mark.parametrize("power", range(-30, 31, 3))
+def test_a_constant_is_one_whatever_its_size(power):
+  """Its deviation in float64 is rounding: nought, or a little more."""
+  values = np.float32([10.0**power / 3, -(10.0**power) / 7])
+  for count in (1, 3, 1000, 4097):
+    _, divisor = moments(np.tile(values, (count, 1)))
+    np.testing.assert_array_equal(divisor, [1, 1])
+
+
+def test_what_is_tiny_is_no_constant():
+  values = np.random.default_rng(0).normal(6e-9, 9e-9, 1000)
+  mean, divisor = moments(values)
+  assert divisor == pytest.approx(9e-9, rel=0.1)
+  assert ((values - mean) / divisor).std() == pytest.approx(1.0)
 
 
 def of_folds(column):

@@ -113,13 +113,26 @@ def test_fixed_takes_the_listed_speakers():
   assert set(shards.table.speakers[fold.test]) == {"d"}
 
 
+def test_fixed_takes_speakers_that_are_numbers():
+  """A command line makes numbers of CREMA-D's actors."""
+  shards = fakes.FakeShards(speakers=("1001", "1002", "1003", "1004"))
+  fold = folds_of(
+    shards, "fixed", train=(1001, 1002), validation=(1003,), test=("1004",)
+  ).folds[0]
+  assert set(shards.table.speakers[fold.train]) == {"1001", "1002"}
+
+
 @pytest.mark.parametrize(
   ("name", "changes", "message"),
   [
     ("leave_one_out", {}, "protocol.name='leave_one_out' is unknown"),
     ("leave_one_session_out", {"folds": ("s9",)}, "s0, s1, s2"),
     ("leave_one_pair_out", {"folds": ("s0",)}, "test-b, test-a"),
+    ("leave_one_session_out", {"folds": (0, 0)}, "has fold s0 twice"),
+    ("leave_one_session_out", {"folds": ("s1", 1)}, "has fold s1 twice"),
     ("speaker_folds", {"count": 7}, "at most one a speaker"),
+    ("random", {"count": 0}, "count=0: random needs at least 2"),
+    ("random", {"count": 1}, "count=1: random needs at least 2"),
     ("fixed", {"train": ("a",), "test": ("a",)}, "both train and test"),
     ("fixed", {"train": ("a",), "test": ("b",)}, "validation is empty"),
     (
@@ -165,6 +178,26 @@ def test_folds_are_chosen_by_name_or_number():
   )
   assert [fold.name for fold in protocol.folds] == ["s2", "s0"]
   assert protocol.count == 3
+
+
+def test_a_name_of_digits_is_a_name_before_it_is_a_number():
+  """As of RAVDESS under leave_one_session_out: the fold of number 0 is "01"."""
+  speakers = tuple(f"{n:02d}" for n in range(1, 25))
+  shards = fakes.FakeShards(speakers=speakers, each=4)
+  shards.table.sessions = shards.table.speakers
+
+  def chosen(*wanted):
+    found = folds_of(shards, "leave_one_session_out", folds=wanted).folds
+    for fold in found:
+      assert set(shards.table.speakers[fold.test]) == {fold.name}
+    return [fold.name for fold in found]
+
+  assert chosen("10", "01", "2") == ["10", "01", "03"]
+  assert chosen(0, 8, 24) == ["01", "09", "24"]
+  with pytest.raises(UserError, match="folds has 10, .* number of fold 11"):
+    chosen(10)
+  with pytest.raises(UserError, match="has fold 01 twice"):
+    chosen("01", 0)
 
 
 @pytest.mark.parametrize("tested", [True, False])

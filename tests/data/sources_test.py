@@ -135,6 +135,24 @@ def test_stream_equals_resident(shards, inputs):
       assert np.asarray(batches[1].lengths["spectrum"])[~weight].sum() == 0
 
 
+def test_a_damaged_record_is_told_as_it_is(shards, monkeypatch, capfd):
+  """Though TensorFlow reads it; fillers of that position are not read."""
+  examples, read = examples_of(shards), shards.read
+
+  def broken(index):
+    if index == 7:
+      raise UserError("the file of 7 is damaged")
+    return read(index)
+
+  monkeypatch.setattr(shards, "read", broken)
+  index, weight = np.arange(8)[None], np.ones((1, 8), np.float32)
+  with pytest.raises(UserError, match="^the file of 7 is damaged$"):
+    list(Stream(examples).items([(index, weight)]))
+  assert "Traceback" not in capfd.readouterr().err
+  weight[0, 7] = 0.0
+  assert len(list(Stream(examples).items([(index, weight)]))) == 1
+
+
 def test_buckets_hold_the_longest_utterance(shards):
   examples = examples_of(shards, fakes.data_config(inputs=BUCKETS))
   sizes = set()

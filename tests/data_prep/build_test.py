@@ -1,6 +1,7 @@
 """The build as a user runs it: progress, kills, bad audio, damaged shards."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -133,6 +134,18 @@ def test_bad_audio_is_named_or_skipped(few, tmp_path, damage):
   assert bad.stem in shards.metadata["skipped"]
 
 
+def test_a_corpus_of_which_nothing_is_left_says_why(tmp_path):
+  raw = tmp_path / "raw"
+  raw.mkdir()
+  for name in ("03a01Fa.wav", "03a01Nc.wav"):
+    soundfile.write(raw / name, np.zeros(16000), 16000)
+  done = build(raw, tmp_path / "out", "--skip-bad")
+  assert done.returncode == 1
+  assert "no recording of emodb can be used" in done.stderr
+  assert "03a01Fa.wav" in done.stderr
+  assert "Traceback" not in done.stderr
+
+
 def test_recordings_that_changed_places_are_other_shards(built, few, tmp_path):
   raw, out = tmp_path / "raw", tmp_path / "emodb"
   shutil.copytree(few, raw)
@@ -217,3 +230,15 @@ def test_wrong_flags_are_explained(few, tmp_path, flags, message):
   assert done.returncode != 0
   assert message in done.stdout + done.stderr
   assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(
+  not hasattr(os, "sched_setaffinity"), reason="needs affinity (Linux)"
+)
+def test_one_worker_where_one_core_may_be_used():
+  code = (
+    "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    "import data_prep.build; from absl import flags\n"
+    "assert flags.FLAGS['workers'].default == 1"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

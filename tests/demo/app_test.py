@@ -1,9 +1,11 @@
 """Every page of the app, clicked through without a browser."""
 
+import dataclasses
 import pathlib
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
 from ser_jax.errors import UserError
@@ -139,6 +141,27 @@ def test_learning_rates_are_systems_of_their_own(
   assert not page.exception and not page.error
 
 
+def test_runs_that_finish_meanwhile_are_seen(trained, tmp_path, monkeypatch):
+  workdir, later = tmp_path / "several" / "one", "session2-seed0"
+  shutil.copytree(trained, workdir)
+  shutil.move(workdir / "runs" / later, tmp_path / later)
+  monkeypatch.setattr(sys, "argv", ["app", str(workdir.parent)])
+  monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+  page = AppTest.from_file(APP, default_timeout=120).run()
+  assert "8" in [metric.value for metric in page.metric]
+  page.sidebar.radio[0].set_value("Classify").run()
+  page.file_uploader[0].upload("a.flac", wav(3.0, kind="FLAC"), "audio/flac")
+  assert "of 1 runs" in page.run().markdown[0].value
+
+  shutil.move(tmp_path / later, workdir / "runs" / later)
+  assert "of 2 runs" in page.run().markdown[0].value
+  page.sidebar.radio[0].set_value("Results").run()
+  assert "16" in [metric.value for metric in page.metric]
+  shutil.copytree(trained, workdir.parent / "other")
+  page.run()
+  assert page.sidebar.selectbox[0].options == ["one", "other"]
+
+
 # --- tables ------------------------------------------------------------------
 
 
@@ -160,3 +183,16 @@ def test_changes_are_counted_by_who_is_right(trained):
   counts = same["change"].value_counts()
   assert counts.get("both right", 0) == right
   assert counts.get("both wrong", 0) == 8 - right
+
+
+def test_experiments_with_other_labels_are_not_compared(trained):
+  found = results.read_results(trained)
+  table = found.table.copy()
+  other = table["true"].map(
+    dict(zip(found.classes, np.roll(found.classes, 1), strict=True))
+  )
+  one = table["utterance"] == table["utterance"][0]
+  table["true"] = table["true"].where(~one, other)
+  changed = dataclasses.replace(found, table=table)
+  with pytest.raises(UserError, match="label 1 of 16 utterances differently"):
+    results.compare(found, changed)

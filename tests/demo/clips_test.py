@@ -87,6 +87,24 @@ def test_channels_are_averaged():
   np.testing.assert_array_equal(samples, np.full(8, 0.125, np.float32))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_truncated_file_is_refused(tmp_path, named):
+  """libsndfile takes the half for the whole."""
+  data = wav(5.0)
+  path = tmp_path / "half.wav"
+  path.write_bytes(data[: len(data) // 2])
+  file = path if named else io.BytesIO(path.read_bytes())
+  with pytest.raises(UserError, match="half is truncated: .* 160000 bytes"):
+    clips.read_clips(file, RECIPE, clips.Windows(2.0, 2.0), source="half")
+
+
+def test_a_file_written_to_a_pipe_is_read():
+  data = bytearray(wav(1.0))
+  data[40:44] = struct.pack("<I", 0x7FFFF000)  # as sox does
+  ((_, samples, _),) = clips.cut(io.BytesIO(data), clips.Windows(1.0, 1.0), "x")
+  assert len(samples) == RATE
+
+
 @pytest.mark.parametrize("length, hop", [(2.1, 0), (-1, 0), (1, 1.1), (0, -1)])
 def test_windows_that_no_model_takes_are_refused(length, hop):
   with pytest.raises(UserError, match="--window|--hop"):

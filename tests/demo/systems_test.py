@@ -24,10 +24,17 @@ def predict(model, raw, names, **options):
   return files.predict_files(model, paths, windows, workers=1, **options)
 
 
-def test_contours(synthetic_shards, raw, tmp_path):
+@pytest.fixture(scope="module")
+def prosody(synthetic_shards, tmp_path_factory):
+  """A workdir that predicts contours, and what training predicted."""
+  workdir = tmp_path_factory.mktemp("prosody") / "run"
   config = adieu_test.small(synthetic_shards, "bi128,ccc,prosody")
-  saved = train(config, tmp_path / "run")
-  model = predictor.load(tmp_path / "run")
+  return workdir, train(config, workdir)
+
+
+def test_contours(prosody, raw, tmp_path):
+  workdir, saved = prosody
+  model = predictor.load(workdir)
   order = np.argsort(-saved["frames"])[:3]  # the longest are whole, too
   saved = {n: x if n == "classes" else x[order] for n, x in saved.items()}
   names = saved["utterance"]
@@ -48,16 +55,57 @@ def test_contours(synthetic_shards, raw, tmp_path):
     patch.setattr(listening.st, "pyplot", lambda _: None)
     heard = samples.astype(np.float32)
     run = model.runs[0]
-    listening.show_layers(tmp_path / "run", run, heard, rate, "light")
+    listening.show_layers(workdir, run, heard, rate, "light")
   assert drawn and all(np.isfinite(x).all() and x.any() for x in drawn)
 
-  opened = predictor.open_runs(tmp_path / "run", devices=1)
+  opened = predictor.open_runs(workdir, devices=1)
   path = tmp_path / "model.zip"
   export.write(
     path, opened.recipe, opened.names, 4, *predictor.pure_step(opened)
   )
   (again, *_), _ = predict(export.read(path), raw, names)
   np.testing.assert_allclose(again.scores, found[0].scores, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "silent, unknown",
+  [((0.0, 2.3), (0, 1)), ((0.8, 4.6), (2, 3)), ((3.5, 6.0), (5, 6))],
+)
+def test_silence_has_no_contour_and_the_rest_has(
+  prosody, tmp_path, monkeypatch, silent, unknown
+):
+  """In windows' hops, two of which are a window: of a file, in the app."""
+  workdir, _ = prosody
+  model = predictor.load(workdir)
+  windows = clips.make_windows(model.recipe)
+  assert windows.length == 2 * windows.hop
+  hop, frames = round(16000 * windows.hop), round(25 * windows.hop)
+  samples = np.random.default_rng(0).normal(0, 0.1, 6 * hop)
+  samples[slice(*(round(hop * part) for part in silent))] = 0
+  path = tmp_path / "a.wav"
+  soundfile.write(path, samples, 16000)
+  (found,), bad = files.predict_files(model, [path], windows, workers=1)
+  assert not bad and "silent" in found.note
+  expected = np.zeros((6 * frames, 2), bool)
+  expected[slice(*(frames * part for part in unknown))] = True
+  np.testing.assert_array_equal(np.isnan(found.scores), expected)
+
+  drawn = []
+  monkeypatch.setattr(
+    listening.charts, "contour", lambda x, *_: drawn.append(x)
+  )
+  for name in ("audio", "altair_chart", "pyplot"):
+    monkeypatch.setattr(listening.st, name, lambda *_: None)
+  listening.classify(workdir, (), path.read_bytes(), "light")
+  np.testing.assert_allclose(drawn[0], found.scores, atol=1e-5)
+
+
+def test_a_contour_has_gaps_in_its_chart():
+  values = np.float32([[1.0], [np.nan], [2.0]])
+  chart = listening.charts.contour(values, 25.0, ("f0",)).to_dict()
+  (rows,) = chart["datasets"].values()
+  assert [row["value"] for row in rows] == [1.0, None, 2.0]
+  assert [row["seconds"] for row in rows] == [0.0, 0.04, 0.08]
 
 
 def test_frames_of_descriptors(

@@ -22,6 +22,15 @@ def cut(path, keep):
   return path
 
 
+def of_unknown_length(path):
+  """A FLAC file whose STREAMINFO leaves the number of samples open."""
+  data = bytearray(path.read_bytes())
+  data[21] &= 0xF0
+  data[22:26] = bytes(4)
+  path.write_bytes(data)
+  return path
+
+
 def text(path):
   path.write_text("a transcript under the wrong name\n" * 50)
   return path
@@ -46,6 +55,10 @@ BAD = {
   "cut flac": (
     lambda d: cut(write(d, "x.flac", NOISE), 9000),
     "cannot be read|is truncated",
+  ),
+  "flac of unknown length": (
+    lambda d: of_unknown_length(write(d, "x.flac", NOISE)),
+    "cannot be read as audio .*or leave it out",
   ),
   "silent": (lambda d: write(d, "x.wav", 0 * NOISE), "is silent"),
   "nan": (
@@ -99,10 +112,11 @@ def test_odd_chunk_before_the_audio_is_stepped_over(tmp_path):
     audio.load(cut(path, 20000))
 
 
-def test_header_written_to_a_pipe_is_accepted(tmp_path):
+@pytest.mark.parametrize("claimed", [0x7FFFF000, 0xFFFFFFFF])
+def test_header_written_to_a_pipe_is_accepted(tmp_path, claimed):
   path = write(tmp_path, "x.wav", NOISE)
   whole = bytearray(path.read_bytes())
-  whole[40:44] = b"\xff\xff\xff\xff"
+  whole[40:44] = claimed.to_bytes(4, "little")
   path.write_bytes(whole)
   assert len(audio.load(path)[0]) == RATE
 
