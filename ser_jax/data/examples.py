@@ -77,12 +77,14 @@ class Examples:
     record = self.shards.read(index)
     return {name: _pad(record[name], length) for name, length in frames}
 
+  def in_time(self, name: str) -> bool:
+    """Whether an input has frames; functionals have none."""
+    return self.shards.metadata["inputs"][name]["frame_rate"] is not None
+
   def shape(self, name: str, length: int) -> tuple[int, ...]:
     """The shape of a padded input: `[time, dim]`, or `[dim]` functionals."""
     spec = self.shards.metadata["inputs"][name]
-    if spec["frame_rate"] is None:
-      return (spec["dim"],)
-    return (length, spec["dim"])
+    return (length, spec["dim"]) if self.in_time(name) else (spec["dim"],)
 
   def dtype(self, name: str) -> np.dtype:
     """The type that an input is kept in until it is on the device."""

@@ -107,6 +107,24 @@ def test_nearest_interpolation_by_hand():
   assert grown[0, :, 0].tolist() == [0, 0, 1, 1]
 
 
+def test_resident_holds_no_padding(shards):
+  """Frames of all, and a batch's length to read on in; cut out, zeros follow."""
+  examples = examples_of(shards)
+  source = Resident(examples)
+  for name, plan in examples.plans.items():
+    total = int(shards.table.frames[name].sum())
+    assert len(source.constants["inputs"][name]) == total + plan.stored
+  seen = set()
+  for frames, item in source.items(rows_of(len(shards), steps=6, runs=1)):
+    position, weight = (x[0] for x in item)
+    batch = source.gather(source.constants, (position, weight), frames)
+    for place, index in enumerate(np.asarray(batch.index)[weight > 0]):
+      seen.add(int(index))
+      for name, values in examples.read(int(index), frames).items():
+        np.testing.assert_array_equal(batch.inputs[name][place], values)
+  assert seen == set(range(len(shards)))
+
+
 @pytest.mark.parametrize("inputs", [fakes.data_config().inputs, BUCKETS])
 def test_stream_equals_resident(shards, inputs):
   examples = examples_of(shards, fakes.data_config(inputs=inputs))
