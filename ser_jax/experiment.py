@@ -9,12 +9,13 @@ import dataclasses
 import difflib
 import functools
 import logging
+import operator
 import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Collection
 
-from ser_jax import inference, inspection, reporting, runs
+from ser_jax import atomic, inference, inspection, reporting, runs
 from ser_jax import workdir as workdirs
 from ser_jax.data import augment, order
 from ser_jax.data.contours import CONTOURS
@@ -38,6 +39,15 @@ from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
 
 LOG = logging.getLogger(__name__)
+LEAST = {
+  "epochs": 1,
+  "batch_size": 1,
+  "accumulate": 1,
+  "checkpoint.every_epochs": 1,
+  "selection.patience": 0,
+  "parallel.run": 1,
+  "parallel.data": 0,
+}
 
 
 def train(
@@ -67,29 +77,37 @@ def train(
     should_stop = processes.agreed(should_stop)
     diverged = []
     for number, group in enumerate(experiment.groups):
-      if not processes.on_primary(functools.partial(_done, workdir, group)):
-        LOG.info(
-          "group %d of %d: %s",
-          number + 1,
-          len(experiment.groups),
-          ", ".join(run.name for run in group),
-        )
-        try:
+      if processes.on_primary(functools.partial(_done, workdir, group)):
+        continue
+      LOG.info(
+        "group %d of %d: %s",
+        number + 1,
+        len(experiment.groups),
+        ", ".join(run.name for run in group),
+      )
+      try:
+        if not _lost(workdir, group):
           diverged += runs.train_group(
             experiment, engines, group, log, should_stop
           )
-        except loop.Diverged as error:
-          diverged += [run.name for run in group]
-          if len(diverged) == sum(map(len, experiment.groups)):
-            raise
-          LOG.error("%s", error)
+          continue
+      except loop.Diverged as error:
+        processes.only_primary(_give_up)(workdir, group, str(error))
+      LOG.error("%s", _lost(workdir, group))
+      diverged += [run.name for run in group]
     return _conclude(experiment, engines[-1], diverged)
 
 
 def _conclude(
   experiment: runs.Experiment, engine: Engine, diverged: Collection[str]
 ) -> dict:
-  """Looks at the groups that have weights, and writes the report."""
+  """Looks at the groups that have weights, and writes the report.
+
+  Raises:
+    Diverged: there is none.
+  """
+  if len(diverged) == sum(map(len, experiment.groups)):
+    raise loop.Diverged(_lost(experiment.workdir, experiment.groups[0]))
   groups = tuple(
     group
     for group in experiment.groups
@@ -119,11 +137,15 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
     processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
     _save_recipe(experiment)
+    trained, diverged = [], []
     for group in experiment.groups:
-      runs.require_trained(experiment, group)
+      if _lost(workdir, group):
+        diverged += [run.name for run in group]
+      else:
+        runs.require_trained(experiment, group)
+        trained.append(group)
     engines = runs.make_engines(experiment)
-    diverged = []
-    for group in experiment.groups:
+    for group in trained:
       *weights, lost = runs.restore_group(experiment, group)
       runs.save_predictions(experiment, engines[-1], group, *weights, lost)
       diverged += lost
@@ -159,6 +181,23 @@ def _done(workdir: pathlib.Path, group: groups.Group) -> bool:
   return all(runs.predictions_file(workdir, run).exists() for run in group)
 
 
+def _lost(workdir: pathlib.Path, group: groups.Group) -> str:
+  """Why a group has no weights that could be used; empty if it has."""
+  path = _verdict(workdir, group)
+  return processes.on_primary(lambda: path.read_text() if path.exists() else "")
+
+
+def _give_up(workdir: pathlib.Path, group: groups.Group, why: str) -> None:
+  """Keeps what a group diverged with: another attempt would end as it did."""
+  path = _verdict(workdir, group)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  atomic.write_text(path, f"{why} (Delete {path} to train it again.)")
+
+
+def _verdict(workdir: pathlib.Path, group: groups.Group) -> pathlib.Path:
+  return workdir / "diverged" / f"{groups.name(group)}.txt"
+
+
 def check(config) -> None:
   """Looks every name of a config up, before anything is computed.
 
@@ -174,9 +213,15 @@ def check(config) -> None:
         f"{', '.join(near)}?"
       )
   precision.check(config.precision)
-  for field in ("epochs", "batch_size", "accumulate"):
-    if config[field] < 1:
-      raise UserError(f"config.{field}={config[field]} must be at least 1.")
+  for field, least in LEAST.items():
+    value = operator.attrgetter(field)(config)
+    if value < least:
+      raise UserError(f"config.{field}={value} must be at least {least}.")
+  smoothing = config.task.get("label_smoothing", 0.0)
+  if not 0 <= smoothing < 1:
+    raise UserError(
+      f"config.task.label_smoothing={smoothing} must lie in [0, 1)."
+    )
   if not config.seeds:
     raise UserError("config.seeds is empty: give at least one, such as (0,).")
   if len(set(map(int, config.seeds))) < len(config.seeds):

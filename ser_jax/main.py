@@ -74,7 +74,7 @@ def run(argv) -> int:
     jax.profiler.start_server(_PROFILER_PORT.value)
   config = _CONFIG.value
   workdir = pathlib.Path(_WORKDIR.value or default_workdir(config))
-  seen = command_line.stop_on_signals()
+  seen = command_line.stop_on_signals() if _MODE.value == "train" else []
   if _COMPARE.value and _MODE.value != "analyze":
     raise UserError("--compare goes with --mode=analyze alone: leave it out.")
   try:

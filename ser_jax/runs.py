@@ -209,7 +209,7 @@ def train_group(
   """
   layout = experiment.layout
   stats = group_statistics(experiment, group)
-  best = None
+  best, diverged = None, [-1] * len(group)
   for stage, engine in zip(experiment.stages, engines, strict=True):
     taken = None
     if stage.takes:
@@ -227,17 +227,13 @@ def train_group(
     )
     with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
       best, last, books = loop.fit(
-        engine,
-        group,
-        layout.place_runs(state),
-        stats,
-        _settings(experiment, stage),
-        checkpoints,
-        hooks,
+        *(engine, group, layout.place_runs(state), stats),
+        *(_settings(experiment, stage), checkpoints, hooks, diverged),
       )
-  diverged = _names(group, books.diverged)
-  save_predictions(experiment, engines[-1], group, best, last, diverged)
-  return diverged
+    diverged = books.diverged
+  lost = _names(group, diverged)
+  save_predictions(experiment, engines[-1], group, best, last, lost)
+  return lost
 
 
 def _names(group: Group, diverged: Sequence[int]) -> tuple[str, ...]:
@@ -303,7 +299,8 @@ def restore_best(experiment: Experiment, group: Group) -> PyTree:
   stage = experiment.stages[-1]
   state = jax.eval_shape(_fresh(stage.task), *_arguments(experiment, group))
   like = {"params": state.params, "batch_stats": state.batch_stats}
-  return Weights(**read_best(_checkpoints(experiment, group, stage), like))
+  folder = _checkpoints(experiment, group, stage)
+  return Weights(**processes.read(lambda: read_best(folder, like), like))
 
 
 def _score(

@@ -176,8 +176,8 @@ def test_a_rate_that_diverges_is_told_of_and_left_out(shards, tmp_path, runs):
   assert lost.endswith("-lr1e+38") and lost in report["text"]
   assert (tmp_path / "lr-0.001" / "report.md").exists()
   assert not (tmp_path / "runs" / lost / "predictions.npz").exists()
-  again = experiment.evaluate(config, tmp_path) if runs == "vmap" else report
-  assert again["diverged"] == [lost]
+  for again in (train, experiment.evaluate):
+    assert again(config, tmp_path)["diverged"] == [lost]
 
 
 def test_initialisation_compiles_once_for_all_runs(shards, tmp_path):
@@ -363,3 +363,21 @@ def test_a_missing_class_argument_prints_no_traceback(tmp_path):
   assert done.returncode == 2
   assert "did you mean dual" in done.stderr
   assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("checkpoint.every_epochs", 0, "must be at least 1"),
+    ("selection.patience", -1, "must be at least 0"),
+    ("parallel.run", 0, "must be at least 1"),
+    ("parallel.data", -1, "must be at least 0"),
+    ("task.label_smoothing", -3.0, r"must lie in \[0, 1\)"),
+    ("task.label_smoothing", 1.0, r"must lie in \[0, 1\)"),
+  ],
+)
+def test_numbers_out_of_range_are_refused(field, value, message):
+  config = ds_lstm.get_config()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(UserError, match=f"config.{field}={value} {message}"):
+    experiment.check(config)

@@ -6,6 +6,7 @@ the one before is kept until the next is complete.
 """
 
 import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -35,8 +36,12 @@ class Checkpoints:
 
   def __exit__(self, *error):
     if self._manager is not None:
-      self._manager.wait_until_finished()
-      self._manager.close()
+      try:
+        self._manager.wait_until_finished()
+      except (OSError, ValueError) as failed:
+        raise self._unwritten(failed) from failed
+      finally:
+        self._manager.close()
 
   @property
   def latest(self) -> int | None:
@@ -68,12 +73,16 @@ class Checkpoints:
         ),
         force=True,
       )
-    except OSError as error:
-      raise UserError(
-        f"checkpoint: cannot write {self._folder} ({error}): free space or "
-        "choose another --workdir; the last complete checkpoint is intact, and "
-        "the same command resumes from it."
-      ) from error
+    except (OSError, ValueError) as error:
+      raise self._unwritten(error) from error
+
+  def _unwritten(self, error: Exception) -> UserError:
+    """What a save ends with that the disk refused, then or while it ran."""
+    return UserError(
+      f"checkpoint: cannot write {self._folder} ({str(error)[:160]}...): free "
+      "space or choose another --workdir; the last complete checkpoint is "
+      "intact, and the same command resumes from it."
+    )
 
   def restore(self, like: PyTree) -> tuple[PyTree, dict]:
     """Reads the newest checkpoint onto the host.
@@ -144,7 +153,7 @@ def read_progress(folder: pathlib.Path) -> dict | None:
   """Reads the bookkeeping of the newest checkpoint; None without one.
 
   Args:
-    folder: one group of runs in one stage.
+    folder: one group of runs in one stage; read by process 0 alone.
 
   Raises:
     UserError: the checkpoint is damaged.
@@ -166,7 +175,7 @@ def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
   """Reads the best weights of the newest checkpoint, and nothing else.
 
   Args:
-    folder: one group of runs in one stage.
+    folder: one group of runs in one stage; read by process 0 alone.
     like: `params` and `batch_stats`, as shapes and types to expect.
 
   Returns:
@@ -207,38 +216,40 @@ def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:
   return UserError(
-    f"checkpoint: {path} is damaged ({str(error)[:160]}...): copy it again from "
-    "where it was trained."
+    f"checkpoint: {path} is damaged ({str(error)[:160]}...): copy it again "
+    "from where it was trained."
+  )
+
+
+def _manager(folder: pathlib.Path) -> ocp.CheckpointManager:
+  """Orbax's manager of a folder that is made if absent."""
+  folder.mkdir(parents=True, exist_ok=True)
+  return _alone(
+    folder,
+    ocp.StandardCheckpointHandler,
+    preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
   )
 
 
 def _reader(folder: pathlib.Path) -> ocp.CheckpointManager:
   """Orbax's manager of a folder that stays as it is."""
-  return ocp.CheckpointManager(
-    folder.absolute(),
-    options=ocp.CheckpointManagerOptions(create=False),
-    item_handlers={
-      "arrays": ocp.PyTreeCheckpointHandler(),
-      "progress": ocp.JsonCheckpointHandler(),
-    },
-  )
+  return _alone(folder.absolute(), ocp.PyTreeCheckpointHandler)
 
 
-def _manager(folder: pathlib.Path) -> ocp.CheckpointManager:
-  """Orbax's manager of a folder, which asks nothing of other processes."""
-  folder.mkdir(parents=True, exist_ok=True)
+def _alone(
+  folder: pathlib.Path, arrays: Callable, **options
+) -> ocp.CheckpointManager:
+  """A manager that asks nothing of other processes; for process 0."""
   alone = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="primary"
   )
   return ocp.CheckpointManager(
     folder,
     options=ocp.CheckpointManagerOptions(
-      preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
-      create=False,
-      multiprocessing_options=alone,
+      create=False, multiprocessing_options=alone, **options
     ),
     item_handlers={
-      "arrays": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+      "arrays": arrays(multiprocessing_options=alone),
       "progress": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     },
   )

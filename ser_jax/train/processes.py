@@ -87,6 +87,25 @@ def on_primary(work: Callable[[], object]):
   return answer["value"]
 
 
+def read(work: Callable[[], PyTree], like: PyTree) -> PyTree:
+  """Lets process 0 read arrays, and gives them to all.
+
+  Args:
+    work: reads host arrays; called by process 0 alone.
+    like: a tree of their shapes and types.
+
+  Returns:
+    The arrays, on every process.
+
+  Raises:
+    UserError: `work` raised it, then on every process.
+  """
+  found = []
+  on_primary(lambda: found.append(work()))
+  empty = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+  return broadcast(found[0] if found else empty)
+
+
 def broadcast(tree: PyTree) -> PyTree:
   """Host arrays of process 0, on every process; shapes are the same on all."""
   with jax.transfer_guard("allow"):
