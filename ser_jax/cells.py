@@ -14,36 +14,34 @@ import pathlib
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jaxtyping import Float
 from ml_collections import config_flags
 
-from ser_jax import atomic, command_line, experiment, runs, system
-from ser_jax.data.moments import moments
-from ser_jax.data.recordings import as_float, moments_of, recording_of, start_of
+from ser_jax import atomic, command_line, experiment, inspection, runs, system
+from ser_jax.data.recordings import as_float, recording_of, start_of
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
 from ser_jax.features import prosody
-from ser_jax.train import loop
+from ser_jax.train import groups, loop
 
 WAVEFORM = "waveform"
 
 
 def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
-  """Correlates all cells with prosody, and draws the best.
+  """Correlates all cells of a run with prosody, and draws the best.
 
   Args:
     config: as it was trained; the model must have cells.
     folder: `--workdir`.
-    recording: of the first run's test part; None for the longest.
+    recording: of the run's test part; None for the longest.
 
   Returns:
     What `cells.json` holds.
 
   Raises:
-    UserError: another model, no checkpoint, or no such recording.
+    UserError: another model, no finished run, or no such recording.
   """
   if config.model.name != "raw_waveform":
     raise UserError(
@@ -52,16 +50,14 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
     )
   experiment.check(config)
   found = experiment.make_experiment(config, folder)
-  group = found.groups[0]
+  group, number = finished(found)
+  run = group[number]
   runs.require_trained(found, group)
-  trained, *_ = runs.restore_group(found, group)
+  trained = runs.restore_best(found, group)
   fresh = runs.initial_state(found, found.stages[-1].task, group).weights
-  weights, drawn = (
-    jax.tree.map(lambda x: x[0], tree)
-    for tree in (found.layout.fetch_runs(trained), fresh)
-  )
-  name, windows = choose(found, group[0], recording)
-  samples, activations, untrained = hear(found, [weights, drawn], windows, name)
+  weights = [jax.tree.map(lambda x: x[number], w) for w in (trained, fresh)]
+  name, windows = choose(found, run, recording)
+  samples, activations, untrained = hear(found, run, weights, windows, name)
   spec = found.dataset.shards.metadata["inputs"][WAVEFORM]
   rate, size = spec["frame_rate"], spec["dim"]
   told = prosody.contours(
@@ -84,12 +80,12 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
     summary,
     units=units,
     rate=rate,
-    title=f"{name}, speaker {speaker}, not trained on ({group[0].name})",
+    title=f"{name}, speaker {speaker}, not trained on ({run.name})",
   )
   result = {
     "recording": name,
     "speaker": str(speaker),
-    "run": group[0].name,
+    "run": run.name,
     "seconds": len(samples) / rate,
     "best": summary,
     "untrained": cells.summarize(before, units),
@@ -99,6 +95,22 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
   atomic.write_text(folder / "cells.json", json.dumps(result, indent=1))
   atomic.write_text(folder / "cells.md", render(result))
   return result
+
+
+def finished(found: runs.Experiment) -> tuple[groups.Group, int]:
+  """The first run that has predictions: its group, and its number there.
+
+  Raises:
+    UserError: none has.
+  """
+  for group in found.groups:
+    for number, run in enumerate(group):
+      if runs.predictions_file(found.workdir, run).exists():
+        return group, number
+  raise UserError(
+    f"--workdir={found.workdir} has no finished run of this config: train it "
+    "with --mode=train."
+  )
 
 
 def choose(
@@ -124,12 +136,17 @@ def choose(
 
 
 def hear(
-  found: runs.Experiment, weights: Sequence, windows: np.ndarray, name: str
+  found: runs.Experiment,
+  run: loop.Run,
+  weights: Sequence,
+  windows: np.ndarray,
+  name: str,
 ) -> tuple[Float[np.ndarray, "frames values"], ...]:
   """Lets the model hear a recording.
 
   Args:
     found: the experiment.
+    run: by whose training part inputs are standardised, if they are.
     weights: those that it hears with, one after the other.
     windows: the recording's utterances.
     name: of the recording.
@@ -141,41 +158,23 @@ def hear(
   config, dataset = found.config, found.dataset
   model = system.make_model(config, classes=len(dataset.classes))
   step = jax.jit(functools.partial(model.apply, train=False))
-  none = [None] * len(dataset.shards)
-  whole = dataset.examples.targets.get(moments_of(WAVEFORM), none)
   samples, starts, activations = [], [], [[] for _ in weights]
-  for index in windows:
+  batch = inspection.prepared(found, run, windows)
+  for number, index in enumerate(windows):
+    inputs, lengths = jax.tree.map(
+      lambda x, n=number: x[n : n + 1], (batch.inputs, batch.lengths)
+    )
+    frames = int(lengths[WAVEFORM][0])
     x = as_float(dataset.shards.read(int(index))[WAVEFORM])
-    x = x[: config.data.max_frames or len(x)]
-    inputs = {WAVEFORM: jnp.asarray(standardized(x, whole[index]))[None]}
-    samples.append(x)
+    samples.append(x[:frames])
     for each, heard in zip(weights, activations, strict=True):
-      outputs = step(
-        {"params": each.params}, inputs, {WAVEFORM: jnp.array([len(x)])}
-      )
-      heard.append(np.asarray(outputs["cells"][0]))
+      outputs = step({"params": each.params}, inputs, lengths)
+      heard.append(np.asarray(outputs["cells"][0, :frames]))
     name_of = str(dataset.shards.table.ids[index])
     starts.append(start_of(name_of, dataset.contours.rate))
   return tuple(
     contours.merge(parts, starts, name) for parts in (samples, *activations)
   )
-
-
-def standardized(
-  x: Float[np.ndarray, "frames samples"], whole: np.ndarray | None
-) -> Float[np.ndarray, "frames samples"]:
-  """Zero mean and unit deviation of the recording, as `prepare` makes them.
-
-  Args:
-    x: an utterance.
-    whole: mean and deviation of the recording that it is a window of; None
-      where it is the recording.
-
-  Returns:
-    Its samples, standardised.
-  """
-  mean, deviation = moments(x, axis=None) if whole is None else whole
-  return ((x - mean) / deviation).astype(np.float32)
 
 
 def render(found: dict) -> str:

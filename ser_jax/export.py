@@ -3,8 +3,9 @@
     workdir -> predict step (jax.export) + arrays + recipe -> FILE.zip
     FILE.zip -> Predictor
 
-The file holds `recipe.json`, `predict.jax` (StableHLO) and `arrays.npz`;
-features are made as ever, by the code of `ser_jax/features`.
+The file holds `recipe.json`, the step as StableHLO, computed as CPUs want it
+(`predict.cpu.jax`) and as accelerators do (`predict.accelerator.jax`), and
+`arrays.npz`; features are made as ever, by the code of `ser_jax/features`.
 """
 
 import io
@@ -23,8 +24,9 @@ from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import Inputs, Lengths, Predictor, Recipe
 
-FORMAT = 1
-PLATFORMS = ("cpu", "cuda", "tpu")
+FORMAT = 2
+# JAX's names of platforms -> the kind of devices that they are.
+PLATFORMS = {"cpu": "cpu", "cuda": "accelerator", "tpu": "accelerator"}
 
 
 def write(
@@ -32,7 +34,7 @@ def write(
   recipe: Recipe,
   names: Sequence[str],
   batch_size: int,
-  step: Callable,
+  steps: dict[str, Callable],
   arrays: Sequence[Sequence[Shaped[np.ndarray, "..."]]],
 ) -> int:
   """Writes a file in one move.
@@ -42,7 +44,8 @@ def write(
     recipe: of the runs.
     names: of the runs.
     batch_size: of every call.
-    step: arrays of a run, inputs and lengths of a batch, to scores.
+    steps: by the kind of devices: arrays of a run, inputs and lengths of a
+      batch, to scores.
     arrays: of each run: weights and statistics.
 
   Returns:
@@ -56,7 +59,12 @@ def write(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
     (list(arrays[0]), inputs, lengths),
   )
-  lowered = jax.export.export(jax.jit(step), platforms=PLATFORMS)(*shapes)
+  lowered = {
+    kind: jax.export.export(
+      jax.jit(step), platforms=[p for p, of in PLATFORMS.items() if of == kind]
+    )(*shapes)
+    for kind, step in steps.items()
+  }
   described = {
     "format": FORMAT,
     "recipe": json.loads(inference.to_json(recipe)),
@@ -80,13 +88,19 @@ def write(
       zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file,
     ):
       file.writestr("recipe.json", json.dumps(described, indent=2))
-      file.writestr("predict.jax", lowered.serialize())
+      for kind, module in lowered.items():
+        file.writestr(_file_of(kind), module.serialize())
       file.writestr("arrays.npz", stored.getvalue())
   except OSError as error:
     raise UserError(
       f"--output={path} cannot be written ({error.strerror}): choose another."
     ) from error
   return path.stat().st_size
+
+
+def _file_of(kind: str) -> str:
+  """The file of the step for a kind of devices."""
+  return f"predict.{kind}.jax"
 
 
 def read(path: pathlib.Path, names: Sequence[str] = ()) -> Predictor:
@@ -101,16 +115,24 @@ def read(path: pathlib.Path, names: Sequence[str] = ()) -> Predictor:
 
   Raises:
     UserError: the file is damaged or of another version, has no such run, or
-      features are made otherwise by now.
+      features are made otherwise by now; or it is for other devices.
   """
+  platform = jax.export.default_export_platform()
+  if platform not in PLATFORMS:
+    raise UserError(
+      f"{path} is for {', '.join(PLATFORMS)}, not for {platform}: set "
+      "JAX_PLATFORMS=cpu."
+    )
   try:
     with zipfile.ZipFile(path) as file:
       described = json.loads(file.read("recipe.json"))
-      program = jax.export.deserialize(bytearray(file.read("predict.jax")))
+      if described["format"] != FORMAT:
+        raise ValueError(f"format {described['format']}, not {FORMAT}")
+      program = jax.export.deserialize(
+        bytearray(file.read(_file_of(PLATFORMS[platform])))
+      )
       with np.load(io.BytesIO(file.read("arrays.npz"))) as stored:
         arrays = [stored[name] for name in sorted(stored.files)]
-    if described["format"] != FORMAT:
-      raise ValueError(f"format {described['format']}, not {FORMAT}")
     recipe = inference.from_json(json.dumps(described["recipe"]))
   except (OSError, ValueError, KeyError, TypeError,
           zipfile.BadZipFile) as error:  # fmt: skip

@@ -15,12 +15,15 @@ from ser_jax.train.compile import Layout, device_kind
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.sharing import require_elementwise, sharing
 
+KINDS = ("cpu", "accelerator")  # what `device_kind` may say
 
-def make_model(config, **sizes: int | str | None):
-  """The model that a config names, with its options for these devices.
+
+def make_model(config, kind: str | None = None, **sizes: int | str | None):
+  """The model that a config names, with its options for a kind of devices.
 
   Args:
     config: the whole config.
+    kind: one of `KINDS`; None for that of these devices.
     **sizes: what the data and the devices decide; a model takes those that it
       has a field for.
 
@@ -28,20 +31,25 @@ def make_model(config, **sizes: int | str | None):
     The module.
 
   Raises:
-    UserError: an option that the model does not have.
+    UserError: an option that the model does not have, on any kind of devices.
   """
-  apart = ("name", "on_cpu", "on_accelerator")
+  sections = {each: f"on_{each}" for each in KINDS}
+  apart = ("name", *sections.values())
   options = {k: v for k, v in config.model.items() if k not in apart}
-  options.update(config.model.get(f"on_{device_kind()}", {}))
   build = MODELS[config.model.name]
   fields = build.__dataclass_fields__
   # Contours are named where classes are.
   sizes["targets"] = sizes.get("classes")
   sizes = {name: size for name, size in sizes.items() if name in fields}
-  try:
-    return build(**sizes, **options)
-  except (TypeError, ValueError) as error:
-    raise UserError(f"config.model: {error}.") from error
+  models = {}
+  for each, section in sections.items():
+    computed = dict(config.model.get(section, {}))
+    try:
+      models[each] = build(**sizes, **options | computed)
+    except (TypeError, ValueError) as error:
+      where = f"config.model with {section}" if computed else "config.model"
+      raise UserError(f"{where}: {error}.") from error
+  return models[kind or device_kind()]
 
 
 def make_stages(
@@ -51,6 +59,7 @@ def make_stages(
   classes: int,
   statistics: dict[str, Statistics],
   steps: int | None,
+  kind: str | None = None,
 ) -> tuple[Stage, ...]:
   """What every run trains, in order.
 
@@ -60,6 +69,7 @@ def make_stages(
     classes: of the scores.
     statistics: of every fold, which tell the training speakers.
     steps: in an epoch; None for stages that predict, and have no optimizer.
+    kind: of devices, see `make_model`.
 
   Returns:
     The stages.
@@ -69,6 +79,7 @@ def make_stages(
   """
   model = make_model(
     config,
+    kind,
     classes=classes,
     speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
     axis_name=layout.axis_name,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import adieu
-from ser_jax import cells, experiment
+from ser_jax import cells, experiment, runs
 from ser_jax.errors import UserError
 from ser_jax.evaluation.cells import FEATURES
 
@@ -101,6 +101,52 @@ def test_cells_of_a_trained_model(trained):
     cells.look(config, folder, "nobody")
 
 
+def test_cells_are_those_of_the_first_finished_run(
+  synthetic_shards, tmp_path, monkeypatch
+):
+  config = small(synthetic_shards, "uni256,prosody")
+  config.protocol.folds = (0, 1)
+  config.parallel.runs = "vmap"
+  train(config, tmp_path)
+  first, second = sorted(tmp_path.glob("runs/*/predictions.npz"))
+  hear, heads = cells.hear, []
+
+  def spy(found, run, weights, *rest):
+    heads.append(weights[0].params["head"]["kernel"])
+    return hear(found, run, weights, *rest)
+
+  monkeypatch.setattr(cells, "hear", spy)
+  for path in (first, second):
+    found = cells.look(config, tmp_path)
+    assert found["run"] == path.parent.name
+    with np.load(path) as predicted:
+      assert found["speaker"] in predicted["speaker"]
+    path.unlink()  # a run that diverged has none
+  assert np.any(heads[0] != heads[1])
+  with pytest.raises(UserError, match="has no finished run of this config"):
+    cells.look(config, tmp_path)
+
+
+def test_cells_hear_what_the_model_was_trained_on(synthetic_shards, tmp_path):
+  """What is standardised, and how, is the config's to say."""
+  config = small(synthetic_shards, "uni256,prosody")
+  plain = {"standardize": False, "normalize": "train"}
+  config.data.inputs.waveform.update(plain)
+  found = experiment.make_experiment(config, tmp_path)
+  ((run,),) = found.groups
+  state = runs.initial_state(found, found.stages[-1].task, [run])
+  weights = jax.tree.map(lambda x: jnp.array(x[0]), state.weights)
+  samples, heard = cells.hear(found, run, [weights], run.test[:1], "one")
+  model = experiment.make_model(config, classes=2)
+  outputs = model.apply(
+    {"params": weights.params},
+    {"waveform": jnp.array(samples)[None]},
+    {"waveform": jnp.array([len(samples)])},
+    train=False,
+  )
+  np.testing.assert_allclose(heard, outputs["cells"][0], atol=1e-5)
+
+
 @pytest.mark.parametrize("preset", adieu.PRESETS)
 def test_parameters_are_those_of_the_table(preset):
   config = adieu.get_config(preset)
@@ -125,7 +171,12 @@ def test_parameters_are_those_of_the_table(preset):
     ("selection.metric", "uar", "not ccc"),
     ("task.name", "classify", "regress predicts contours"),
     ("model.dropout", 1.0, r"dropout=1.0 must lie in \[0, 1\)"),
-    ("model.on_cpu.forms", ("direct", "slow"), "forms has 'slow'"),
+    ("model.on_cpu.forms", ("direct", "slow"), "on_cpu: forms has 'slow'"),
+    (
+      "model.on_accelerator.forms",
+      ("direct", "slow"),
+      "on_accelerator: forms has 'slow'",
+    ),
     ("model.pool_channels", 7, "multiple of"),
     ("model.layers", 0, "at least 1"),
   ],

@@ -1,6 +1,7 @@
 """A workdir -> trained runs as a function of features."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -21,12 +22,13 @@ from ser_jax.data.statistics import InputPlan, Statistics
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import FoldArrays, Inputs, Lengths, Predictor, Recipe
-from ser_jax.system import make_stages
-from ser_jax.tasks.task import Task
+from ser_jax.system import KINDS, make_stages
+from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import groups, loop
 from ser_jax.train.compile import (
   Layout,
   Program,
+  device_kind,
   make_layout,
 )
 from ser_jax.train.step import predict_step
@@ -121,7 +123,7 @@ class Opened:
     names: of the runs.
     speakers: that were trained on, at most.
     layout: devices, one run a program.
-    task: of the last stage.
+    tasks: of the last stage, as each kind of devices computes it.
     weights: the best of each run, with a run axis of one, placed.
     statistics: likewise, of each run's fold.
   """
@@ -131,7 +133,7 @@ class Opened:
   names: tuple[str, ...]
   speakers: int
   layout: Layout
-  task: Task
+  tasks: dict[str, Task]
   weights: list[PyTree]
   statistics: list[PyTree]
 
@@ -161,6 +163,12 @@ def open_runs(
     chosen = _choose(finished_runs(workdir, config, recipe), names, workdir)
     devices = devices or math.gcd(config.batch_size, len(jax.devices()))
     experiment = _assemble(config, workdir, recipe, folds, devices)
+    tasks = {
+      kind: _stages(
+        config, recipe, experiment.layout, experiment.statistics, kind
+      )[-1].task
+      for kind in KINDS
+    }
   except (AttributeError, KeyError) as error:
     raise UserError(
       f"{workdir / 'config.json'} is of another version, which wrote other "
@@ -173,7 +181,7 @@ def open_runs(
     names=tuple(run.name for run in chosen),
     speakers=1 + max(int(f["speaker_class"].max()) for f in folds.values()),
     layout=experiment.layout,
-    task=experiment.stages[-1].task,
+    tasks=tasks,
     weights=_restore(experiment, chosen),
     statistics=[runs.group_statistics(experiment, [run]) for run in chosen],
   )
@@ -242,16 +250,28 @@ def _assemble(
     dataset=_Nothing(Examples(shards, plans, {}, NOBODY, NOBODY)),
     source=None,
     layout=layout,
-    stages=make_stages(
-      config,
-      layout,
-      classes=len(recipe.classes),
-      statistics=statistics,
-      steps=None,
-    ),
+    stages=_stages(config, recipe, layout, statistics),
     steps=1,
     groups=groups.grouped(config.parallel, _listed(config, recipe)),
     statistics=statistics,
+  )
+
+
+def _stages(
+  config: ConfigDict,
+  recipe: Recipe,
+  layout: Layout,
+  statistics: dict[str, Statistics],
+  kind: str | None = None,
+) -> tuple[Stage, ...]:
+  """Stages that predict, on a kind of devices."""
+  return make_stages(
+    config,
+    layout,
+    classes=len(recipe.classes),
+    statistics=statistics,
+    steps=None,
+    kind=kind,
   )
 
 
@@ -285,10 +305,11 @@ def _restore(
 def _make_step(opened: Opened):
   """The compiled prediction of one batch by one of the runs."""
   layout, plans = opened.layout, device_plans(opened.recipe)
+  task = opened.tasks[device_kind()]
 
   def predict_one(weights, batch, statistics, constants, frames):
     del constants, frames  # there is one shape
-    return _scores(opened.task, weights, statistics, batch, plans)
+    return _scores(task, weights, statistics, batch, plans)
 
   program = Program(layout, predict_one, trains=False, name="predict step")
 
@@ -320,13 +341,14 @@ def _scores(task: Task, weights, statistics: Statistics, batch, plans):
 
 
 def pure_step(opened: Opened):
-  """The prediction step as a function of plain arrays, for an export.
+  """The prediction step as functions of plain arrays, for an export.
 
   Args:
     opened: runs on one device.
 
   Returns:
-    A function of arrays, inputs and lengths, and each run's arrays.
+    A function of arrays, inputs and lengths for each kind of devices, and
+    each run's arrays.
   """
   plans = device_plans(opened.recipe)
   pairs = [
@@ -335,12 +357,15 @@ def pure_step(opened: Opened):
   ]
   structure = jax.tree.structure(pairs[0])
 
-  def scores(arrays, inputs: Inputs, lengths: Lengths):
+  def scores(task: Task, arrays, inputs: Inputs, lengths: Lengths):
     weights, statistics = jax.tree.unflatten(structure, arrays)
     batch = make_batch(inputs, lengths)
-    return _scores(opened.task, weights, statistics, batch, plans)
+    return _scores(task, weights, statistics, batch, plans)
 
-  return scores, [jax.tree.leaves(pair) for pair in pairs]
+  steps = {
+    kind: functools.partial(scores, task) for kind, task in opened.tasks.items()
+  }
+  return steps, [jax.tree.leaves(pair) for pair in pairs]
 
 
 def device_plans(recipe: Recipe) -> dict[str, InputPlan]:

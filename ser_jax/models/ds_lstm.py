@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ser_jax.nn.conv import ConvBlock
+from ser_jax.nn.conv import ConvBlock, check_forms
 from ser_jax.nn.masking import zero_padding
 from ser_jax.nn.pooling import masked_mean
 from ser_jax.nn.recurrent import DSLSTM, LSTM
@@ -137,6 +137,7 @@ class DSLSTMModel(nn.Module):
         raise ValueError(
           f"{field}={getattr(self, field)!r} is none of {', '.join(choices)}"
         )
+    check_forms(self.forms)
     super().__post_init__()
 
   @nn.compact

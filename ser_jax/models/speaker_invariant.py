@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ser_jax.nn.conv import ConvBlock, conv_lengths
+from ser_jax.nn.conv import ConvBlock, check_forms, conv_lengths
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.gradient_reversal import reverse_gradient
 from ser_jax.nn.masking import valid_frames, zero_padding
@@ -80,7 +80,8 @@ class CNNBiGRU(nn.Module):
     stride: of the convolutions.
     hidden: units of the GRU in each direction.
     dropout: the share of whole channels dropped.
-    forms: of the first and of later convolutions, see `nn/conv.py`.
+    forms: of the first and of later convolutions, see `nn/conv.py`; those with
+      a stride other than 1 are direct, whatever this says.
     hoist: whether the GRU projects its input before the scan.
     axis_name: a mapped axis that the batch is split over, if any.
   """
@@ -101,6 +102,7 @@ class CNNBiGRU(nn.Module):
   ) -> Float[Array, "batch embedding"]:
     """Embeds utterances (thesis, section 3.3.1)."""
     x = zero_padding(x, lengths)[..., None]
+    forms = self.forms if self.stride == 1 else ("direct", "direct")
     for layer in range(self.depth):
       x, lengths = ConvBlock(
         self.channels,
@@ -109,7 +111,7 @@ class CNNBiGRU(nn.Module):
         stride=self.stride,
         activation=nn.elu,
         dropout=self.dropout,
-        form=self.forms[min(layer, 1)],
+        form=forms[min(layer, 1)],
         axis_name=self.axis_name,
         name=f"block_{layer}",
       )(x, lengths, train=train)
@@ -238,7 +240,7 @@ class SpeakerInvariant(nn.Module):
   axis_name: str | None = None
 
   def __post_init__(self):
-    """Checks the encoder.
+    """Checks the encoder and the forms.
 
     Raises:
       ValueError: one that does not exist, or no layers.
@@ -249,6 +251,7 @@ class SpeakerInvariant(nn.Module):
       )
     if self.depth < 1:
       raise ValueError(f"depth={self.depth} must be at least 1")
+    check_forms(self.forms)
     super().__post_init__()
 
   @nn.compact

@@ -247,6 +247,16 @@ FORMS = {
 }
 
 
+def check_forms(forms: tuple[str, ...]) -> None:
+  """Refuses forms that are not two of `FORMS`.
+
+  Raises:
+    ValueError: they are not.
+  """
+  if len(forms) != 2 or not set(forms) <= set(FORMS):
+    raise ValueError(f"forms={forms!r} must be two of {', '.join(FORMS)}")
+
+
 def conv_lengths(
   lengths: Int[Array, "batch"], kernel: int, padding: int, stride: int = 1
 ) -> Int[Array, "batch"]:

@@ -111,13 +111,14 @@ def running_update(
   variance: Float[Array, "*steps dim"],
   count: Float[Array, "*steps"],
 ) -> tuple[Array, Array]:
-  """Moves running statistics; those of an empty mask stay as they are.
+  """Moves running statistics; those of one value or none stay as they are.
 
-  The running variance is unbiased (times n / (n - 1)), as PyTorch keeps it.
+  One value has no variance. The running variance is unbiased (times
+  n / (n - 1)), as PyTorch keeps it.
   """
   count = count[..., None]
   unbiased = variance * count / jnp.maximum(count - 1.0, 1.0)
-  share = jnp.where(count > 0, MOMENTUM, 0.0)
+  share = jnp.where(count > 1, MOMENTUM, 0.0)
   return (
     old[0] + share * (mean - old[0]),
     old[1] + share * (unbiased - old[1]),

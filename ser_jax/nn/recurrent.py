@@ -268,7 +268,7 @@ class DSLSTM(nn.Module):
       scale = shift = running = store = None
     else:
       scale, shift, running, store = RecurrentBatchNorm(4 * size, name="rbn")(
-        time
+        time, train=train
       )
 
     def normalize(affine, gates, valid, running):
@@ -335,7 +335,7 @@ class DSLSTM(nn.Module):
       return BatchNorm(self.axis_name, name="output_bn")(h, valid, train=train)
     scale, shift, running, store = RecurrentBatchNorm(
       self.hidden, scale_init=1.0, name="output_bn"
-    )(h.shape[1])
+    )(h.shape[1], train=train)
     # All steps are known by now: one vectorised pass instead of a scan.
     normalize = jax.vmap(
       lambda h, valid, running: normalize_step(

@@ -1,8 +1,9 @@
 """Batch normalisation with running statistics of its own for every time step.
 
 The statistics live outside the recurrence, as arrays with a slot for each step
-of the longest batch seen at initialisation; steps past it use the last slot. A
-scan takes the slots as inputs and returns the new ones as outputs.
+of the longest batch seen at initialisation. Past the longest step that training
+has moved, evaluation uses that step's slot. A scan takes the slots as inputs
+and returns the new ones as outputs.
 """
 
 from collections.abc import Callable
@@ -76,11 +77,14 @@ class RecurrentBatchNorm(nn.Module):
   scale_init: float = 0.1
 
   @nn.compact
-  def __call__(self, time: int) -> tuple[Array, Array, StepStatistics, Store]:
+  def __call__(
+    self, time: int, *, train: bool
+  ) -> tuple[Array, Array, StepStatistics, Store]:
     """Gives what a scan over `time` steps needs.
 
     Args:
       time: steps of the batch.
+      train: each step's own slot if true, else none that training never moved.
 
     Returns:
       Scale, shift, the slot of every step, and a function that takes the
@@ -93,7 +97,11 @@ class RecurrentBatchNorm(nn.Module):
     shape = (time, self.dim)
     mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
     variance = self.variable("batch_stats", "variance", jnp.ones, shape)
-    slot = jnp.minimum(jnp.arange(time), len(mean.value) - 1)
+    last = len(mean.value) - 1
+    if not train:
+      moved = jnp.any(variance.value != 1.0, axis=-1)
+      last = jnp.max(jnp.where(moved, jnp.arange(len(moved)), 0))
+    slot = jnp.minimum(jnp.arange(time), last)
 
     def store(slots: StepStatistics) -> None:
       steps = min(time, len(mean.value))

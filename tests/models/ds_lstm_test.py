@@ -215,3 +215,8 @@ def test_padding_and_filler_change_nothing(preset, forms):
 def test_unknown_choices_are_refused(field):
   with pytest.raises(ValueError, match=f"{field}='base7' is none of"):
     DSLSTMModel(**{"classes": CLASSES, field: "base7"})
+
+
+def test_unknown_forms_are_refused():
+  with pytest.raises(ValueError, match="must be two of direct, patches, block"):
+    DSLSTMModel(CLASSES, forms=("direct", "slow"))

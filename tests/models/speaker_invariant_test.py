@@ -72,6 +72,21 @@ def test_sizes_are_those_of_the_thesis(depth, dim, sizes):
   assert outputs["speaker"].shape == (2, 6)
 
 
+def test_strides_need_no_form_of_their_own():
+  x, lengths = inputs()
+  options = {"depth": 2, "kernel": 5, "stride": 2, **SMALL}
+  plain, other = (
+    jax.eval_shape(
+      functools.partial(
+        SpeakerInvariant(forms=forms, **options).init, train=False
+      ),
+      *(jax.random.key(0), x, lengths),
+    )
+    for forms in (("direct", "direct"), ("patches", "blocked"))
+  )
+  assert plain == other
+
+
 @pytest.mark.parametrize("options", ENCODERS.values(), ids=ENCODERS)
 def test_padding_and_filler_change_nothing(options):
   model = SpeakerInvariant(adversary=True, **SMALL, **options)
@@ -152,7 +167,11 @@ def test_reversal_reaches_the_encoder_and_not_the_speaker_head():
 
 @pytest.mark.parametrize(
   ("options", "message"),
-  [({"encoder": "rnn"}, "encoder='rnn'"), ({"depth": 0}, "depth=0")],
+  [
+    ({"encoder": "rnn"}, "encoder='rnn'"),
+    ({"depth": 0}, "depth=0"),
+    ({"forms": ("direct", "fft")}, "must be two of direct, patches, blocked"),
+  ],
 )
 def test_choices_are_checked(options, message):
   with pytest.raises(ValueError, match=message):

@@ -11,6 +11,7 @@ from ser_jax.nn.conv import (
   FORMS,
   ConvBlock,
   blocked,
+  check_forms,
   conv,
   conv_lengths,
   max_pool,
@@ -265,6 +266,12 @@ def test_lengths_by_hand():
   lengths = jnp.array([0, 1, 3, 4, 10])
   np.testing.assert_array_equal(conv_lengths(lengths, 4, 0), [0, 0, 0, 1, 7])
   np.testing.assert_array_equal(conv_lengths(lengths, 2, 1), [0, 2, 4, 5, 11])
+
+
+@pytest.mark.parametrize("forms", [("direct",), ("direct", "fft")])
+def test_forms_are_two_that_exist(forms):
+  with pytest.raises(ValueError, match="must be two of direct, patches, block"):
+    check_forms(forms)
 
 
 def test_moments_of_patches_are_float32_whatever_the_maps_are():

@@ -33,7 +33,8 @@ def batch_norm(values, valid, group, running, train):
   count = valid.sum()
   if train and count:
     mean, variance = values[valid].mean(0), values[valid].var(0)
-    unbiased = variance * count / max(count - 1, 1)
+  if train and count > 1:
+    unbiased = variance * count / (count - 1)
     running = (
       0.9 * running[0] + 0.1 * mean,
       0.9 * running[1] + 0.1 * unbiased,
@@ -271,15 +272,37 @@ def test_steps_past_the_last_slot_use_it():
   assert_close(new, want)
 
 
-def test_a_step_that_nobody_reaches_keeps_its_statistics():
+@pytest.mark.parametrize("reached", [0, 1])
+def test_a_step_that_at_most_one_reaches_keeps_its_statistics(reached):
   layer, params, stats = make(rbn="post", output_bn="per_step")
-  args = (*inputs(), np.minimum(LENGTHS, 3), random_weights())
+  lengths = np.minimum(LENGTHS, 3)
+  lengths[:reached] = TIME
+  args = (*inputs(), lengths, random_weights())
   _, new, _ = train_pass(layer, params, stats, *args)
   for old, now in zip(
     jax.tree.leaves(stats), jax.tree.leaves(new), strict=True
   ):
     np.testing.assert_array_equal(old[3:], now[3:])
     assert np.all(old[:3] != now[:3])
+
+
+def test_steps_that_training_never_reaches_use_the_last_that_it_did():
+  options = {"rbn": "post", "output_bn": "per_step"}
+  layer, params, stats = make(**options)
+  for slots in stats.values():
+    slots["mean"][3:], slots["variance"][3:] = 0.0, 1.0
+  lengths = np.minimum(LENGTHS, 3)
+  x, y = inputs()
+  _, trained, _ = train_pass(
+    layer, params, stats, x, y, lengths, random_weights()
+  )
+  full = np.full(BATCH, TIME, np.int32)
+  out = evaluate(layer, params, trained, x, y, full)
+  # Slots that end there, as if no longer batch had been seen at first.
+  ended = jax.tree.map(lambda slots: slots[:3], trained)
+  arrays = float64((params, ended, x, y))
+  want, _ = reference(*arrays, full, train=False, **options)
+  np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rbn,output_bn", NORMALIZED[:2])
