@@ -21,7 +21,8 @@ Modes (default: local)
 
 Arguments go to ser_jax.main (or pytest, or the page). Without --config it trains
 configs/ds_lstm.py on the embedded corpus, and without --workdir either, into
-runs/ds_lstm_synthetic. Relative paths start at the checkout.
+runs/ds_lstm_synthetic; --mode=predict and --mode=export take a --workdir alone.
+Relative paths start at the checkout.
 
 Options
   --dry-run       print the commands, a script in themselves, and run none
@@ -31,7 +32,9 @@ Options
 
 Environment
   PYTHON          the Python (3.11 or newer) that makes the environment
-  VENV            where the environment lies (.venv)
+  VENV            where the environment lies (.venv; .venv-cuda12 with CUDA=12)
+  CUDA            gpu, slurm: which CUDA JAX brings along (13); 12 also runs on
+                  older drivers and on Volta
   NODES GPUS CPUS
                   slurm: nodes (1), GPUs a node (1), cores a GPU (8); sbatch
                   itself reads SBATCH_PARTITION, SBATCH_TIMELIMIT, ...
@@ -40,6 +43,7 @@ Environment
   XLA_FLAGS, XLA_PYTHON_CLIENT_MEM_FRACTION, JAX_COMPILATION_CACHE_DIR,
   JAX_PLATFORMS, TFDS_DATA_DIR, TF_CPP_MIN_LOG_LEVEL, STREAMLIT_*
                   kept where set; XLA_FLAGS is added to
+  With TPU_NAME, these, PYTHON, VENV and every JAX_* go along to the TPU VM.
 HELP
 }
 
@@ -227,8 +231,12 @@ settings() {
 
 # Sets `training`: the user's arguments behind what they leave to us.
 training_arguments() {
-  local argument config='' workdir=''
+  local argument before='' config='' workdir=''
+  # They take the config of what was trained.
+  local trained='(^|=)--?mode=(predict|export)$'
   for argument in "$@"; do
+    [[ ! $before=$argument =~ $trained ]] || config=trained
+    before=$argument
     case $argument in
       --config | -config | --config=* | -config=*) config=given ;;
       --workdir | -workdir | --workdir=* | -workdir=*) workdir=given ;;
@@ -274,7 +282,12 @@ submit() {
 #SBATCH --output=runs/slurm-%j.log
 set -euo pipefail
 $(quoted cd "$root")
-${exports}status=0
+${exports}if [ ! -e /dev/nvidiactl ]; then
+  echo \"launch.sh: \$(hostname) has no NVIDIA GPU (/dev/nvidiactl):\" \\
+    \"name a partition that has (SBATCH_PARTITION=...).\" >&2
+  exit 2
+fi
+status=0
 srun --kill-on-bad-exit=1 --gpu-bind=none --cpus-per-task=$cpus \\
   $(quoted "$python" "${training[@]}") || status=\$?
 if [ \"\$status\" -eq 143 ]; then scontrol requeue \"\$SLURM_JOB_ID\"; fi
@@ -294,11 +307,19 @@ exit \"\$status\""
 
 # Sends the commit to every host of a TPU VM and trains there.
 go_to_tpu() {
-  local archive=ser_jax.tar.gz command target
+  local archive=ser_jax.tar.gz command folders name target
+  local environment=(TPU_NAME= "TPU_WORKERS=${TPU_WORKERS:-1}")
   [[ ${ZONE:-} ]] || die "TPU_NAME=$TPU_NAME needs its zone too: ZONE=..."
   target=("--zone=$ZONE" --worker=all)
-  command="mkdir -p ser_jax && tar -xzf $archive -C ser_jax && cd ser_jax &&"
-  command+=" TPU_NAME= TPU_WORKERS=${TPU_WORKERS:-1} ./launch.sh tpu"
+  for name in PYTHON VENV XLA_FLAGS XLA_PYTHON_CLIENT_MEM_FRACTION \
+    TFDS_DATA_DIR TF_CPP_MIN_LOG_LEVEL "${!JAX_@}"; do
+    [[ ! ${!name+set} ]] || environment+=("$name=${!name}")
+  done
+  folders=$(git -C "$root" ls-tree -d --name-only HEAD | tr '\n' ' ')
+  command="mkdir -p ser_jax && cd ser_jax && mkdir -p $folders&&"
+  # Modules that the commit no longer has could still be imported.
+  command+=" find $folders-name '*.py' -delete && tar -xzf ../$archive &&"
+  command+=" env $(quoted "${environment[@]}") ./launch.sh tpu"
   command+=" ${remote_options}-- $(quoted "$@")"
   if [[ ! $dry_run ]]; then
     command -v gcloud >/dev/null ||
@@ -350,14 +371,23 @@ set -- ${arguments[@]+"${arguments[@]}"} "$@"
 [[ ! $dry_run ]] || echo 'set -e'
 mode=${mode:-local}
 venv=$(absolute "${VENV:-$root/.venv}")
-case ${PYTHON:-} in */*) PYTHON=$(absolute "$PYTHON") ;; esac
 [[ $install || ! $install_only ]] ||
   die "--install-only and --no-install leave nothing to do: give one of them."
 
 extras=()
 case $mode in
   local) ;;
-  gpu | slurm) extras=(cuda) ;;
+  gpu | slurm)
+    case ${CUDA:-13} in
+      13) extras=(cuda) ;;
+      12)
+        extras=(cuda12)
+        # Where both are installed, which one JAX takes is left to chance.
+        [[ ${VENV:-} ]] || venv+=-cuda12
+        ;;
+      *) die "CUDA=$CUDA is not a CUDA that JAX brings along: give 12 or 13." ;;
+    esac
+    ;;
   tpu) extras=(tpu) ;;
   test) extras=(dev opensmile demo) ;;
   demo) extras=(demo) ;;
@@ -372,6 +402,7 @@ if [[ $mode == tpu ]]; then
   fi
 fi
 
+case ${PYTHON:-} in */*) PYTHON=$(absolute "$PYTHON") ;; esac
 prepare ${extras[@]+"${extras[@]}"}
 [[ ! $install_only ]] || exit 0
 if [[ $mode == test ]]; then

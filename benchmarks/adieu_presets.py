@@ -12,7 +12,6 @@ a frame takes, by the clock and of the processor, over the 40 ms that it lasts.
 import argparse
 import functools
 import json
-import pathlib
 import statistics
 import time
 
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.destination import destination
 from benchmarks.step_time import machine
 from configs import adieu
 from ser_jax import memory
@@ -144,7 +144,7 @@ def main() -> None:
   parser.add_argument("--presets", nargs="+", default=list(adieu.PRESETS))
   parser.add_argument("--batch", type=int, default=4)
   parser.add_argument("--repetitions", type=int, default=3)
-  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--out", type=destination, required=True)
   arguments = parser.parse_args()
   found = {"machine": machine(), "batch": arguments.batch, "presets": {}}
   for preset in arguments.presets:
@@ -154,7 +154,6 @@ def main() -> None:
     print(preset, json.dumps(found["presets"][preset]), flush=True)
   found["streams"] = [stream(p) for p in STREAMED if p in arguments.presets]
   print(json.dumps(found["streams"]))
-  arguments.out.parent.mkdir(parents=True, exist_ok=True)
   arguments.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

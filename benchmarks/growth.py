@@ -1,7 +1,6 @@
 """What grows with what: compile and step seconds, plotted.
 
-  taskset -c 0 python -m benchmarks.growth --systems dat ds_lstm \
-      --out=benchmarks/results/growth
+  taskset -c 0 python -m benchmarks.growth --systems dat ds_lstm
 
 One size at a time is halved and doubled, the others stay as the benchmark of
 steps has them: frames of an utterance, examples of a batch, hidden units, and
@@ -21,6 +20,7 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks import step_time, systems
+from benchmarks.destination import destination
 from ser_jax import memory
 
 BATCH = 16
@@ -136,7 +136,9 @@ def main() -> None:
     "--systems", nargs="+", default=RECURRENT, choices=RECURRENT
   )
   parser.add_argument("--repetitions", type=int, default=5)
-  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument(
+    "--out", type=destination, default="benchmarks/results/growth"
+  )
   arguments = parser.parse_args()
   found = {"machine": step_time.machine(), "batch": BATCH, "systems": {}}
   for name in arguments.systems:

@@ -1,6 +1,6 @@
 """Runs in one program: examples a second of loop, vmap and shard, in turn.
 
-  python -m benchmarks.run_axis --out=benchmarks/results/run_axis.json
+  python -m benchmarks.run_axis
 
 `loop` trains one run a program, `vmap` all in one, `shard` all in one with each
 device its own runs. Devices that are not there are threads of this machine:
@@ -10,13 +10,13 @@ device its own runs. Devices that are not there are threads of this machine:
 
 import argparse
 import json
-import pathlib
 import statistics
 import time
 
 import jax
 
 from benchmarks import step_time, systems
+from benchmarks.destination import destination
 from ser_jax import memory
 
 HELD = 64
@@ -61,7 +61,9 @@ def main() -> None:
   parser.add_argument("--systems", nargs="+", default=["aae", "dat"])
   parser.add_argument("--runs", type=int, default=4)
   parser.add_argument("--repetitions", type=int, default=7)
-  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument(
+    "--out", type=destination, default="benchmarks/results/run_axis.json"
+  )
   arguments = parser.parse_args()
   found = {
     "machine": step_time.machine(),

@@ -1,7 +1,7 @@
 """Weak and strong scaling: counted on supposed devices, then on paper.
 
   XLA_FLAGS=--xla_force_host_platform_device_count=8 \
-      python -m benchmarks.scaling --out=benchmarks/results/scaling.md
+      python -m benchmarks.scaling
 
 Training steps are compiled, not run, for 1, 2, 4 and 8 devices on the data
 axis; FLOPs, bytes and what a device sends are counted in the HLO. From there
@@ -10,12 +10,12 @@ to 256 devices work is extrapolated, and times are those of a device's peaks.
 
 import argparse
 import math
-import pathlib
 
 import jax
 import numpy as np
 
 from benchmarks import systems
+from benchmarks.destination import destination
 from ser_jax import runs
 from ser_jax.analysis import compiled
 from ser_jax.analysis.roofline import DEVICES, Peaks
@@ -175,7 +175,9 @@ def main() -> None:
   parser.add_argument("--systems", nargs="+", default=["aae", "dat"])
   parser.add_argument("--devices", nargs="+", type=int, default=COUNTED)
   parser.add_argument("--peaks", default="NVIDIA H200", choices=DEVICES)
-  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument(
+    "--out", type=destination, default="benchmarks/results/scaling.md"
+  )
   arguments = parser.parse_args()
   most = max(arguments.devices)
   if len(jax.devices()) < most:
@@ -186,7 +188,6 @@ def main() -> None:
   peaks = DEVICES[arguments.peaks]["tf32"]
   notes = NOTES.format(iteration=1e6 * ITERATION, hop=1e6 * HOP, strong=STRONG)
   parts = ["# Scaling over devices", notes]
-  arguments.out.parent.mkdir(parents=True, exist_ok=True)
   for name in arguments.systems:
     parts.append(section(name, arguments.devices, peaks))
     arguments.out.write_text("\n\n".join(parts) + "\n")

@@ -7,7 +7,6 @@ else; it waits while another side takes its turn.
 import functools
 import itertools
 import multiprocessing
-import os
 import resource
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy as np
 
 from benchmarks import systems
 from ser_jax import memory, runs
+from ser_jax.features import cores
 
 STEPS = ("train", "predict")
 BATCH = 32
@@ -159,12 +159,17 @@ def trainer(model, wrap: Callable) -> Callable:
   return train
 
 
-def theirs(name: str, compiled: bool, inputs: dict, targets: dict) -> dict:
+def theirs(
+  name: str, compiled: bool, precision: str, inputs: dict, targets: dict
+) -> dict:
   """PyTorch's steps, eager or through torch.compile."""
   import torch
 
-  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  torch.set_num_threads(cores.available())
   device = "cuda" if torch.cuda.is_available() else "cpu"
+  fast = precision != "float32"
+  torch.backends.cuda.matmul.allow_tf32 = fast
+  torch.backends.cudnn.allow_tf32 = fast
   build, make_trainer = _peers()[name]
   torch.manual_seed(0)
   shapes = {key: value.shape[1:] for key, value in inputs.items()}
@@ -173,9 +178,14 @@ def theirs(name: str, compiled: bool, inputs: dict, targets: dict) -> dict:
     {key: torch.from_numpy(value).to(device) for key, value in part.items()}
     for part in (inputs, targets)
   )
-  wrap = functools.partial(torch.compile, dynamic=False)
-  if not compiled:
-    wrap = lambda function: function  # noqa: E731
+
+  def wrap(function):
+    if compiled:
+      function = torch.compile(function, dynamic=False)
+    if precision == "bfloat16":
+      function = torch.autocast(device, torch.bfloat16)(function)
+    return function
+
   step, forward = make_trainer(model, wrap), wrap(model.forward)
 
   def wait():

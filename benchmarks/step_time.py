@@ -10,8 +10,9 @@ as it is. Our programs keep freed memory (`ser_jax.memory`); PyTorch's runs once
 as a user runs it and once so, too. Every side is a process of its own
 (`benchmarks/sides.py`); they take turns, repetition by repetition, so that what
 else the machine does hits all of them; the median counts. Restrict the cores
-with `taskset`: all sides use what they are given. Without PyTorch or TensorFlow
-their rows are left out.
+with `taskset`: all sides use what they are given. `--precision` is that of all
+sides, PyTorch's bfloat16 being autocast's. Without PyTorch or TensorFlow their
+rows are left out.
 """
 
 import argparse
@@ -26,6 +27,8 @@ import statistics
 import jax
 
 from benchmarks import sides, systems
+from benchmarks.destination import destination
+from ser_jax.features import cores
 
 KEPT = ", memory kept"
 
@@ -47,7 +50,7 @@ def start(
   for kind, traced in kinds.items():
     for kept in (False, True):
       found[kind + (KEPT if kept else "")] = sides.Side(
-        *(sides.theirs, name, traced, *batch), kept=kept
+        *(sides.theirs, name, traced, precision, *batch), kept=kept
       )
   return found
 
@@ -85,11 +88,9 @@ def measure(
 
 def machine() -> dict:
   """What was measured on."""
-  model = platform.processor()
   cpuinfo = pathlib.Path("/proc/cpuinfo")
-  if cpuinfo.exists():
-    lines = cpuinfo.read_text().splitlines()
-    model = next(x.split(": ")[1] for x in lines if x.startswith("model name"))
+  lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+  named = [x.split(": ")[1] for x in lines if x.startswith("model name")]
   packages = {}
   for name in ("jax", "flax", "optax", "numpy", "torch"):
     try:
@@ -97,8 +98,9 @@ def machine() -> dict:
     except importlib.metadata.PackageNotFoundError:
       continue
   return {
-    "cpu": model,
-    "cores": len(os.sched_getaffinity(0)),
+    # Linux on ARM names no model.
+    "cpu": named[0] if named else platform.processor() or platform.machine(),
+    "cores": cores.available(),
     "load": round(os.getloadavg()[0], 1),
     "device": jax.devices()[0].device_kind,
     "python": platform.python_version(),
@@ -111,7 +113,7 @@ def main() -> None:
   parser.add_argument("--systems", nargs="+", default=list(systems.SYSTEMS))
   parser.add_argument("--repetitions", type=int, default=7)
   parser.add_argument("--precision", default="tf32")
-  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--out", type=destination, required=True)
   parser.add_argument("--compile", action="store_true",
                       help="torch.compile beside eager")  # fmt: skip
   arguments = parser.parse_args()
@@ -129,7 +131,6 @@ def main() -> None:
     peaks = {side: round(each.end()) for side, each in running.items()}
     entry["process_mb"] = peaks
     found["systems"][name] = entry
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -1,10 +1,15 @@
 """What the benchmarks print, by hand-worked numbers."""
 
+import argparse
+import pathlib
+import platform
 import time
 
+import numpy as np
 import pytest
 
 from benchmarks import growth, scaling, sides, step_time, table
+from benchmarks.destination import destination
 from ser_jax.analysis.roofline import Peaks
 
 PEAKS = Peaks("supposed", {"f32": 1.0}, 1.0, link=1e6)
@@ -71,3 +76,62 @@ def test_a_side_is_timed_in_a_process_of_its_own():
   assert found["resident"]["median_ms"] < 20
   assert "ratio" not in found
   assert side.end() > 10
+
+
+def test_a_destination_is_made_or_refused(tmp_path):
+  path = tmp_path / "new" / "results.json"
+  assert destination(str(path)) == path
+  assert list(tmp_path.rglob("*")) == [path.parent]
+  path.write_text("")
+  with pytest.raises(argparse.ArgumentTypeError, match="cannot be written"):
+    destination(str(path / "results.json"))
+
+
+@pytest.mark.parametrize("lines", [None, "processor : 0\nBogoMIPS : 50\n"])
+def test_a_machine_that_names_no_processor(monkeypatch, lines):
+  monkeypatch.setattr(platform, "processor", lambda: "")
+  monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+  monkeypatch.setattr(pathlib.Path, "exists", lambda _: lines is not None)
+  monkeypatch.setattr(pathlib.Path, "read_text", lambda *_, **__: lines)
+  monkeypatch.delattr("os.sched_getaffinity", raising=False)
+  found = step_time.machine()
+  assert found["cpu"] == "aarch64"
+  assert found["cores"] >= 1
+
+
+@pytest.mark.parametrize(
+  ("precision", "fast", "dtype"),
+  [
+    ("float32", False, "torch.float32"),
+    ("tf32", True, "torch.float32"),
+    ("bfloat16", True, "torch.bfloat16"),
+  ],
+)
+def test_pytorch_computes_in_the_precision_asked_for(
+  monkeypatch, precision, fast, dtype
+):
+  torch = pytest.importorskip("torch")
+  seen = set()
+
+  class Layer(torch.nn.Module):
+    def __init__(self, shapes):
+      super().__init__()
+      self.layer = torch.nn.Linear(shapes["x"][0], 2)
+
+    def forward(self, inputs):
+      found = self.layer(inputs["x"])
+      seen.add(str(found.dtype))
+      return found
+
+    def loss(self, inputs, targets):
+      return self(inputs).sum()
+
+  torch.backends.cuda.matmul.allow_tf32 = not fast
+  torch.backends.cudnn.allow_tf32 = not fast
+  monkeypatch.setattr(sides, "_peers", lambda: {"toy": (Layer, sides.trainer)})
+  batch = {"x": np.ones((4, 3), np.float32)}
+  made = sides.theirs("toy", False, precision, batch, {})
+  assert set(made["first_call_seconds"]) == set(sides.STEPS)
+  assert seen == {dtype}
+  assert torch.backends.cuda.matmul.allow_tf32 == fast
+  assert torch.backends.cudnn.allow_tf32 == fast

@@ -1,4 +1,4 @@
-"""launch.sh on Slurm and on TPU VMs, with an sbatch and a gcloud of our own."""
+"""launch.sh on Slurm, GPUs and TPU VMs, with our own sbatch and gcloud."""
 
 import pathlib
 import shlex
@@ -63,6 +63,7 @@ def test_job_runs_and_is_requeued_when_out_of_time(
   checkout: Checkout, status: str, requeued: bool
 ):
   job = submitted(checkout, "--x=a b")
+  job = job.replace("/dev/nvidiactl", "/dev/null")  # is everywhere
   note = checkout.root / "requeued"
   script(
     checkout.bin / "srun",
@@ -88,12 +89,44 @@ def test_job_runs_and_is_requeued_when_out_of_time(
     assert note.read_text() == "requeue 12\n"
 
 
+def test_a_node_without_gpus_does_not_train_on_its_cpu(checkout: Checkout):
+  job = submitted(checkout).replace("/dev/nvidiactl", "/dev/nowhere")
+  before = checkout.calls()
+  result = subprocess.run(
+    ["bash"],
+    input=job,
+    capture_output=True,
+    text=True,
+    timeout=60,
+    env=checkout.environment,
+  )
+  assert result.returncode == 2
+  assert "has no NVIDIA GPU" in result.stderr
+  assert checkout.calls() == before
+
+
 def test_slurm_without_sbatch_is_explained(checkout: Checkout):
   if shutil.which("sbatch"):
     pytest.skip("this machine has Slurm")
   result = checkout.run("slurm", "--no-install")
   assert result.returncode == 2
   assert "sbatch is not on PATH" in result.stderr
+
+
+# --- CUDA --------------------------------------------------------------------
+
+
+def test_an_older_cuda_has_an_environment_of_its_own(checkout: Checkout):
+  checkout.run("gpu", "--install-only", CUDA="12")
+  assert checkout.calls()[-1][0][-1] == f"{checkout.root}[cuda12]"
+  assert (checkout.root / ".venv-cuda12").exists()
+  assert not checkout.venv.exists()
+
+
+def test_a_cuda_that_jax_has_not_is_refused(checkout: Checkout):
+  result = checkout.run("gpu", "--dry-run", CUDA="11")
+  assert result.returncode == 2
+  assert "CUDA=11 is not a CUDA" in result.stderr
 
 
 # --- TPU ---------------------------------------------------------------------
@@ -124,6 +157,8 @@ def cloud(checkout: Checkout) -> Checkout:
     'if [[ $4 == ssh ]]; then exec bash -c "${last#--command=}"; fi',
   )
   (checkout.root / ".gitignore").write_text("/runs/\n.venv/\n")
+  (checkout.root / "code").mkdir()
+  (checkout.root / "code" / "now.py").write_text("")
   for command in (
     "init -q",
     "add .",
@@ -148,6 +183,36 @@ def test_tpu_is_sent_the_commit_and_trains_there(cloud: Checkout):
   assert arguments[-2:] == ["--x=it's a b", "--distributed"]
   assert environment["JAX_PLATFORMS"] == "tpu,cpu"
   assert not cloud.venv.exists()
+
+
+def test_tpu_is_sent_the_settings_of_the_user(cloud: Checkout):
+  own = {
+    "VENV": "an environment",
+    "XLA_FLAGS": "--xla_a=1 --xla_b=c",
+    "JAX_COMPILATION_CACHE_DIR": "it's here",
+    "TFDS_DATA_DIR": "/my data",
+  }
+  result = cloud.run("tpu", TPU_NAME="pod", ZONE="here-1", **own)
+  assert result.returncode == 0, result.stderr
+  called = (cloud.bin.parent / "vm" / "gcloud").read_text()
+  assert "JAX_COMPILATION_CACHE_DIR=it\\'s\\ here" in called
+  assert "JAX_PLATFORMS" not in called
+  environment = cloud.calls()[-1][2]
+  folder = own.pop("VENV")
+  assert {name: environment[name] for name in own} == own
+  assert (cloud.bin.parent / "vm" / "ser_jax" / folder).exists()
+
+
+def test_tpu_keeps_no_module_that_the_commit_has_not(cloud: Checkout):
+  there = cloud.bin.parent / "vm" / "ser_jax"
+  kept = ("runs/a.py", "shards/a", ".venv/lib/a.py", "code/notes.json")
+  for name in (*kept, "code/gone.py"):
+    (there / name).parent.mkdir(parents=True, exist_ok=True)
+    (there / name).write_text("")
+  result = cloud.run("tpu", TPU_NAME="pod", ZONE="here-1")
+  assert result.returncode == 0, result.stderr
+  assert all((there / name).exists() for name in kept)
+  assert [path.name for path in (there / "code").glob("*.py")] == ["now.py"]
 
 
 def test_tpu_refuses_changes_it_would_not_send(cloud: Checkout):

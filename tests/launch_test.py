@@ -122,6 +122,12 @@ def test_mode_demo_serves_this_machine_alone(checkout: Checkout):
         "$HOME",
       ],
     ),
+    (["--mode=predict", "a.wav"], ["--mode=predict", "a.wav"]),
+    (["local", "-mode", "export"], ["-mode", "export"]),
+    (
+      ["--mode=analyze", "--workdir=predict"],
+      ["--config=configs/ds_lstm.py", "--mode=analyze", "--workdir=predict"],
+    ),
   ],
 )
 def test_arguments_are_passed_on_and_replace_defaults(

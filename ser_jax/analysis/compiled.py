@@ -5,15 +5,18 @@ steps have.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import logging
 import pathlib
 import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import PyTree
 
 from ser_jax import atomic, runs
@@ -22,6 +25,7 @@ from ser_jax import workdir as workdirs
 from ser_jax.analysis import cost, hlo
 from ser_jax.analysis.roofline import Peaks, find_peaks, roofline
 from ser_jax.analysis.shapes import blank_shards
+from ser_jax.data import resident
 from ser_jax.data.dataset import load_dataset
 from ser_jax.data.examples import Frames, Row, example_batch
 from ser_jax.tasks.task import Stage
@@ -157,15 +161,16 @@ def state_shapes(experiment: runs.Experiment, stage: Stage) -> TrainState:
 def _whole_corpus(experiment: runs.Experiment, constants: PyTree) -> PyTree:
   """The source's arrays, as large as if it held every utterance."""
   axis = 1 if experiment.layout.backend == "pmap" else 0
-  count = len(experiment.dataset.examples.keep)
+  examples = experiment.dataset.examples
+  inputs = resident.input_shapes(examples)
 
-  def grown(x):
-    shape = list(x.shape)
-    if shape[axis] == _HELD:
-      shape[axis] = count
-    return jax.ShapeDtypeStruct(tuple(shape), x.dtype, sharding=x.sharding)
+  def grown(path, x):
+    part, name = path[0].key, path[-1].key
+    count = inputs[name][0] if part == "inputs" else len(examples.keep)
+    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=x.sharding)
 
-  return jax.tree.map(grown, constants)
+  return jax.tree_util.tree_map_with_path(grown, constants)
 
 
 def _trained(stage: Stage, params: dict) -> set[str]:
@@ -206,7 +211,8 @@ def _program(
   start = time.perf_counter()
   lowered = program.lower(*arguments)
   middle = time.perf_counter()
-  compiled = lowered.compile()
+  with _compiling_afresh():
+    compiled = lowered.compile()
   end = time.perf_counter()
   LOG.info("compiled %s in %.1f s", name, end - start)
   text = compiled.as_text()
@@ -224,6 +230,20 @@ def _program(
     "bytes": own.get("bytes accessed"),
   }
   return found
+
+
+@contextlib.contextmanager
+def _compiling_afresh() -> Iterator[None]:
+  """No persistent cache: seconds are those of compiling, not of loading."""
+  flag = "jax_enable_compilation_cache"
+  before = getattr(jax.config, flag)
+  jax.config.update(flag, False)
+  compilation_cache.reset_cache()  # JAX reads the flag once
+  try:
+    yield
+  finally:
+    jax.config.update(flag, before)
+    compilation_cache.reset_cache()
 
 
 def _memory(compiled: jax.stages.Compiled) -> dict:
@@ -249,13 +269,14 @@ def describe(text: str, peaks: Peaks) -> dict:
 
   Returns:
     Plain data: FLOPs and bytes in all and by category, fusions, loops,
-    collectives, donated buffers, the roofline.
+    collectives, donated buffers, the roofline, and what it is made from.
   """
   module = hlo.parse(text)
   ops, loops = cost.count(module)
   flops = sum(op.times * sum(op.flops.values()) for op in ops)
   moved = sum(op.times * op.bytes for op in ops)
   parameters = module.parameters(module.entry)
+  border = cost.border_bytes(module)
   return {
     "flops": flops,
     "bytes": moved,
@@ -277,7 +298,9 @@ def describe(text: str, peaks: Peaks) -> dict:
       "bytes": sum(parameters[number].bytes for number in module.aliases),
     },
     "devices": module.devices,
-    "roofline": roofline(ops, cost.border_bytes(module), peaks),
+    "roofline": roofline(ops, border, peaks),
+    "border": border,
+    "ops": [dataclasses.asdict(op) for op in ops],
   }
 
 
@@ -300,9 +323,8 @@ def _collectives(ops: list[cost.Op]) -> dict:
   found: dict[str, dict] = {}
   for op in ops:
     if op.category == "collective":
-      kind = op.opcode.removesuffix("-start")
       row = found.setdefault(
-        kind, {"count": 0, "executed": 0, "payload": 0, "wire": 0.0}
+        op.opcode, {"count": 0, "executed": 0, "payload": 0, "wire": 0.0}
       )
       row["count"] += 1
       row["executed"] += op.times

@@ -110,6 +110,7 @@ def _visit(
 ) -> Iterator[Op | Loop]:
   """What a computation executes when it is called some times."""
   for instruction in module.computations[name].values():
+    instruction = _waited_for(module, name, instruction)
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith(("-done", "-update")):
       continue
@@ -121,13 +122,28 @@ def _visit(
         for branch in _branches(instruction)
       ]
       yield from max(branches, key=_weight)
-    elif opcode == "call":
-      called = instruction.called("to_apply")
+    elif opcode in ("call", "async"):
+      called = instruction.called("to_apply") or instruction.called("calls")
       yield from _visit(module, called, times, nesting)
-    elif opcode == "async-start":
-      yield from _visit(module, instruction.called("calls"), times, nesting)
     else:
       yield _op(module, name, instruction, times)
+
+
+def _waited_for(
+  module: Module, name: str, instruction: Instruction
+) -> Instruction:
+  """What begins an operation (`copy-start`), as the operation itself.
+
+  Its result names the operands again, before what is computed.
+  """
+  opcode = instruction.opcode.removesuffix("-start")
+  if opcode == instruction.opcode:
+    return instruction
+  shapes = instruction.shapes
+  again = sum(len(x.shapes) for x in _operands(module, name, instruction))
+  if len(shapes) > again:
+    shapes = shapes[again:]
+  return dataclasses.replace(instruction, opcode=opcode, shapes=shapes)
 
 
 def _loop(
@@ -216,14 +232,17 @@ def _inner(
 
 
 def _category(instruction: Instruction) -> str:
-  opcode = instruction.opcode.removesuffix("-start")
   target = call_target(instruction)
   if target.startswith(MATMUL_CALLS):
     return "matmul"
   if target in CONVOLUTION_CALLS:
     return "convolution"
   return next(
-    (name for name, opcodes in CATEGORIES.items() if opcode in opcodes),
+    (
+      name
+      for name, opcodes in CATEGORIES.items()
+      if instruction.opcode in opcodes
+    ),
     DATA_MOVEMENT,
   )
 
@@ -246,7 +265,11 @@ def _bytes(module: Module, name: str, instruction: Instruction) -> int:
     return 2 * operands[1].bytes
   if instruction.opcode == "scatter":
     return 2 * operands[-1].bytes + operands[1].bytes
-  return instruction.bytes + sum(x.bytes for x in operands)
+  written = instruction.bytes
+  if _category(instruction) in PRODUCTS:
+    # Libraries' calls also name the scratch space that they are given.
+    written = instruction.shapes[0].bytes
+  return written + sum(x.bytes for x in operands)
 
 
 def _fusion_bytes(
@@ -341,7 +364,6 @@ def _traffic(
     return 0, 0.0
   payload = sum(x.bytes for x in _operands(module, name, instruction))
   size = _group_size(instruction.attributes, module.devices)
-  kind = instruction.opcode.removesuffix("-start")
   share = (size - 1) / size
   return payload, payload * {
     "all-reduce": 2 * share,
@@ -349,7 +371,7 @@ def _traffic(
     "reduce-scatter": share,
     "all-to-all": share,
     "ragged-all-to-all": share,
-  }.get(kind, 1.0)
+  }.get(instruction.opcode, 1.0)
 
 
 def _group_size(attributes: str, devices: int) -> int:

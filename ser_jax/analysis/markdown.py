@@ -1,9 +1,13 @@
 """An analysis or a profile as plain data -> Markdown."""
 
+import copy
 import json
 import math
 import pathlib
+from collections.abc import Iterator
 
+from ser_jax.analysis.cost import Op
+from ser_jax.analysis.roofline import Peaks, roofline
 from ser_jax.errors import UserError
 from ser_jax.evaluation.markdown import table
 
@@ -180,7 +184,8 @@ def compare(before: dict, now: dict) -> str:
     now: of this one.
 
   Returns:
-    A table of configuration and of figures; seconds differ from run to run.
+    A table of configuration and of figures, both held against the peaks of
+    the later one; seconds differ from run to run.
   """
   old, new = _flatten(before["config"]), _flatten(now["config"])
   fields = [
@@ -188,7 +193,7 @@ def compare(before: dict, now: dict) -> str:
     for name in sorted(old.keys() | new.keys())
     if old.get(name) != new.get(name)
   ]
-  old, new = _flatten(before["stages"]), _flatten(now["stages"])
+  old, new = _flatten(_under_peaks_of(now, before)), _flatten(now["stages"])
   figures = [
     [name, *[_figure(side.get(name)) for side in (old, new)],
      _ratio(old.get(name), new.get(name))]
@@ -198,6 +203,24 @@ def compare(before: dict, now: dict) -> str:
   if not fields + figures:
     return "Nothing changed."
   return table(["what", "before", "now", "ratio"], fields + figures)
+
+
+def _under_peaks_of(now: dict, before: dict) -> dict:
+  """An analysis' stages, with rooflines of another's peaks.
+
+  Peaks that are measured differ from time to time, and no program with them.
+  """
+  peaks = Peaks(**next(_programs(now))["roofline"]["peaks"])
+  stages = copy.deepcopy(before["stages"])
+  for program in _programs({"stages": stages}):
+    ops = [Op(**row) for row in program["ops"]]
+    program["roofline"] = roofline(ops, program["border"], peaks)
+  return stages
+
+
+def _programs(found: dict) -> Iterator[dict]:
+  for stage in found["stages"].values():
+    yield from stage["programs"].values()
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:
@@ -230,9 +253,11 @@ def read_analysis(path: pathlib.Path) -> dict:
   """
   try:
     found = json.loads(path.read_text())
-    if {"config", "stages"} <= found.keys():
+    if {"config", "stages"} <= found.keys() and all(
+      "ops" in program for program in _programs(found)
+    ):
       return found
-    reason = "it is another file"
+    reason = "it is another file, or an older version's"
   except (OSError, ValueError, AttributeError) as error:
     reason = str(error)
   raise UserError(

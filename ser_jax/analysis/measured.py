@@ -21,6 +21,7 @@ from ser_jax.analysis.compiled import describe, epoch_rows
 from ser_jax.analysis.roofline import find_peaks
 from ser_jax.data.examples import Row
 from ser_jax.tasks.task import Stage
+from ser_jax.train import processes
 from ser_jax.train.engine import Engine
 
 _TOP = 20
@@ -41,7 +42,7 @@ def profile(config, workdir: pathlib.Path) -> dict:
   """
   experiments.check(config)
   trace.check(config.profile)
-  experiments.ensure_shards(config)
+  processes.in_turn(lambda: experiments.ensure_shards(config))
   experiment = experiments.make_experiment(config, workdir)
   layout = experiment.layout
   peaks = find_peaks(

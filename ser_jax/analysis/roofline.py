@@ -7,13 +7,16 @@ links, whichever takes longest at its peak.
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ser_jax.analysis.cost import PRODUCTS, Op
 from ser_jax.errors import UserError
 from ser_jax.train.optimizers import parse_arguments
+from ser_jax.train.precision import PRODUCTS as JAX_PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +104,12 @@ def find_peaks(
     UserError: a name or a figure that does not exist.
   """
   if text in DEVICES:
-    return DEVICES[text][precision]
+    peaks = DEVICES[text][precision]
+    if device.platform != "cpu" or precision != "bfloat16":
+      return peaks
+    # CPUs multiply as float32 what an accelerator would as bfloat16.
+    flops = peaks.flops | {"f32": peaks.flops["bf16"]}
+    return dataclasses.replace(peaks, flops=flops)
   if "=" in text:
     given = parse_arguments(text, "config.analysis.peaks")
     if not {"flops", "bytes"} <= given.keys() <= {"flops", "bytes", "link"}:
@@ -128,7 +136,7 @@ def find_peaks(
     )
   if device.device_kind in DEVICES:
     return DEVICES[device.device_kind][precision]
-  found = measure(device)
+  found = measure(device, precision)
   if device.platform != "cpu" or devices == 1:
     return found
   return Peaks(
@@ -139,29 +147,53 @@ def find_peaks(
 
 
 @functools.cache
-def measure(device: jax.Device) -> Peaks:
-  """Peaks seen on a device: a float32 product, and a copy of 256 MB."""
+def measure(device: jax.Device, precision: str) -> Peaks:
+  """Peaks seen on a device: of products, and of a copy of 256 MB.
+
+  Args:
+    device: to measure.
+    precision: of float32 products, `config.precision`; with bfloat16 products
+      of that type are measured, too.
+
+  Returns:
+    The peaks.
+  """
   size, count = 2048, 64 * 2**20
-  matrix = jax.device_put(jnp.ones((size, size), jnp.float32), device)
+  # An accelerator is done before the next call reaches it.
+  times = 1 if device.platform == "cpu" else 32
+  dtypes = {"f32": jnp.float32}
+  if precision == "bfloat16":
+    dtypes["bf16"] = jnp.bfloat16
+  flops = {}
+  with jax.default_matmul_precision(JAX_PRECISIONS[precision]):
+    for name, dtype in dtypes.items():
+      # Its own square.
+      matrix = jax.device_put(jnp.full((size, size), 1 / size, dtype), device)
+      seconds = _fastest(lambda x: x @ x, matrix, times)
+      flops[name] = 2 * size**3 / seconds
   vector = jax.device_put(jnp.ones(count, jnp.float32), device)
-  product = _fastest(jax.jit(lambda x: x @ x), matrix)
-  copy = _fastest(jax.jit(lambda x: x + 1.0), vector)
-  return Peaks(
-    f"{device.device_kind}, measured",
-    {"f32": 2 * size**3 / product},
-    2 * 4 * count / copy,
-  )
+  copy = _fastest(lambda x: x + 1.0, vector, times)
+  return Peaks(f"{device.device_kind}, measured", flops, 2 * 4 * count / copy)
 
 
-def _fastest(function, argument, repeats: int = 5) -> float:
-  """Seconds of the fastest of some calls after the first."""
-  jax.block_until_ready(function(argument))
+def _fastest(
+  function: Callable[[Array], Array], x: Array, times: int, repeats: int = 5
+) -> float:
+  """Seconds of a function, done some times a call, in the fastest call."""
+
+  @jax.jit
+  def call(x):
+    for _ in range(times):
+      x = jax.lax.optimization_barrier(function(x))
+    return x
+
+  jax.block_until_ready(call(x))
   seconds = []
   for _ in range(repeats):
     start = time.perf_counter()
-    jax.block_until_ready(function(argument))
+    jax.block_until_ready(call(x))
     seconds.append(time.perf_counter() - start)
-  return min(seconds)
+  return min(seconds) / times
 
 
 def roofline(ops: list[Op], border: int, peaks: Peaks) -> dict:

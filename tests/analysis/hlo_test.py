@@ -47,6 +47,8 @@ def test_a_cublas_product():
   )
   (op,), _ = cost.count(found)
   assert op.flops == {"matmul": 2 * 32 * 64 * 128}
+  # Its 4096 bytes of scratch space are not moved.
+  assert op.bytes == 2 * (32 * 64 + 64 * 128 + 32 * 128)
   assert (op.category, op.dtype) == ("matmul", "bf16")
 
 
@@ -55,12 +57,13 @@ def test_a_cudnn_convolution_s_filter_gradient():
   found = module(
     "%x = f32[2,3,10,10]{3,2,1,0} parameter(0)",
     "%dy = f32[2,5,8,8]{3,2,1,0} parameter(1)",
-    "ROOT %c = (f32[5,3,3,3]{3,2,1,0}, u8[0]{0}) custom-call(%x, %dy), "
+    "ROOT %c = (f32[5,3,3,3]{3,2,1,0}, u8[999]{0}) custom-call(%x, %dy), "
     "window={size=3x3}, dim_labels=bf01_oi01->bf01, "
     'custom_call_target="__cudnn$convBackwardFilter"',
   )
   (op,), _ = cost.count(found)
   assert op.flops == {"convolution": 2 * 2 * 5 * 3 * 8 * 8 * 9}
+  assert op.bytes == 4 * (2 * 3 * 10 * 10 + 2 * 5 * 8 * 8 + 5 * 3 * 3 * 3)
 
 
 def test_an_unknown_call_keeps_its_name():
@@ -99,7 +102,70 @@ def test_the_end_of_what_began_costs_nothing():
     "ROOT %d = f32[100]{0} all-reduce-done(%s)",
   )
   ops, _ = cost.count(found)
-  assert [op.opcode for op in ops] == ["all-reduce-start"]
+  assert [op.opcode for op in ops] == ["all-reduce"]
+
+
+@pytest.mark.parametrize(
+  ("result", "line", "moved"),
+  [
+    ("f32[100]", "all-reduce-start(%x), to_apply=%a", 800),
+    ("(f32[100], f32[100], u32[])", "copy-start(%x)", 804),
+    ("(f32[100], f32[400])", "all-gather-start(%x), replica_groups={}", 2000),
+    (
+      "(f32[100], f32[100], u32[], u32[])",
+      "collective-permute-start(%x), source_target_pairs={{0,1}}",
+      808,
+    ),
+  ],
+)
+def test_what_begins_reads_and_writes_once(result, line, moved):
+  """Operands and results; a context of 4 bytes is left in."""
+  found = module(
+    "%x = f32[100]{0} parameter(0)",
+    f"ROOT %s = {result} {line}",
+    head=HEAD.replace("8", "4"),
+  )
+  (op,), _ = cost.count(found)
+  assert op.bytes == moved
+
+
+FUSED = """HloModule jit_step
+
+%fused (p: f32[32,64], w: f32[64,16]) -> f32[32,16] {
+  %p = f32[32,64]{1,0} parameter(0)
+  %w = f32[64,16]{1,0} parameter(1)
+  %d = f32[32,16]{1,0} dot(%p, %w), lhs_contracting_dims={1}
+  ROOT %t = f32[32,16]{1,0} tanh(%d)
+}
+
+%wrapped (p: f32[32,64], w: f32[64,16]) -> f32[32,16] {
+  %a = f32[32,64]{1,0} parameter(0)
+  %b = f32[64,16]{1,0} parameter(1)
+  ROOT %f = f32[32,16]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused
+}
+
+ENTRY %main (x: f32[32,64], y: f32[64,16]) -> f32[32,16] {
+  %x = f32[32,64]{1,0} parameter(0)
+  %y = f32[64,16]{1,0} parameter(1)
+  %s = ((f32[32,64], f32[64,16]), f32[32,16], s32[]) BEGINS
+  ROOT %e = f32[32,16]{1,0} END(%s)
+}"""
+
+
+@pytest.mark.parametrize(
+  ("begins", "end"),
+  [
+    ("fusion-start(%x, %y), kind=kOutput, calls=%fused", "fusion-done"),
+    ("async-start(%x, %y), calls=%wrapped", "async-done"),
+    ("call-start(%x, %y), to_apply=%wrapped", "call-done"),
+  ],
+)
+def test_what_runs_beside_others_is_counted(begins, end):
+  found = hlo.parse(FUSED.replace("BEGINS", begins).replace("END", end))
+  (op,), _ = cost.count(found)
+  assert op.opcode == "fusion"
+  assert op.flops == {"matmul": 2 * 32 * 64 * 16, "elementwise": 32 * 16}
+  assert op.bytes == 4 * (32 * 64 + 64 * 16 + 32 * 16)
 
 
 def test_products_of_a_long_kernel_are_counted_quickly():

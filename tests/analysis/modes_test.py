@@ -1,15 +1,24 @@
 """Both modes on a small system: what is written, and that it adds up."""
 
+import copy
 import json
+import types
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from configs import ds_lstm
 from ser_jax import experiment
 from ser_jax.analysis import compiled, markdown, modes
+from ser_jax.analysis.cost import Op
+from ser_jax.analysis.roofline import Peaks, roofline
 from ser_jax.analysis.shapes import blank_shards
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
+from ser_jax.features.sets import FEATURE_SETS
+from ser_jax.train import processes
 
 STEPS, BATCH, HIDDEN, DIM = 20, 8, 4, 39
 
@@ -123,6 +132,51 @@ def test_a_comparison_shows_what_changed(analysis, tmp_path):
   assert markdown.compare(found, found) == "Nothing changed."
 
 
+def test_other_peaks_are_no_change_of_a_program(analysis):
+  found, _ = analysis
+  now = copy.deepcopy(found)
+  peaks = Peaks("measured at another time", {"f32": 3e12}, 7e10, 1e10)
+  for program in now["stages"]["train"]["programs"].values():
+    ops = [Op(**row) for row in program["ops"]]
+    program["roofline"] = roofline(ops, program["border"], peaks)
+  assert now["stages"] != found["stages"]
+  before = json.loads(json.dumps(found))
+  now = json.loads(json.dumps(now))
+  assert markdown.compare(before, now) == "Nothing changed."
+
+
+def test_a_cached_program_compiles_afresh(tmp_path):
+  settings = {
+    "jax_compilation_cache_dir": str(tmp_path / "cache"),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+  }
+  before = {name: getattr(jax.config, name) for name in settings}
+  experiment = types.SimpleNamespace(config=small())
+
+  def program():
+    def a_step(x):
+      return jnp.sin(x) @ x
+
+    return jax.jit(a_step)
+
+  def cache(values):
+    for name, value in values.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+  cache(settings)
+  try:
+    x = jnp.ones((8, 8))
+    peaks = Peaks("toy", {"f32": 1.0}, 1.0)
+    compiled._program(program(), (x,), peaks, experiment, "a step")
+    assert not list((tmp_path / "cache").glob("*a_step*"))
+    program()(x)
+    assert list((tmp_path / "cache").glob("*a_step*"))
+  finally:
+    cache(before)
+
+
 @pytest.mark.parametrize(
   "parallel",
   [
@@ -149,13 +203,18 @@ def test_another_file_cannot_be_compared_with(tmp_path):
 
 
 def test_a_profile_measures_and_traces(monkeypatch, tmp_path):
-  monkeypatch.setattr(experiment, "ensure_shards", lambda config: None)
-  monkeypatch.setattr(
-    experiment,
-    "load_dataset",
-    lambda config: load_dataset(config, blank_shards(config)),
-  )
+  turns = []
+  monkeypatch.setattr(processes, "in_turn", turns.append)
+
+  def load(config):
+    blank = blank_shards(config)
+    recipe = FEATURE_SETS[config.data.features].recipe
+    blank.metadata["recipe"] = json.loads(json.dumps(recipe))
+    return load_dataset(config, blank)
+
+  monkeypatch.setattr(experiment, "load_dataset", load)
   found = modes.profile(small(), tmp_path)
+  assert len(turns) == 1  # shards are made by one process after another
   stage = found["stages"]["train"]
   steps = stage["steps"]
   assert steps["count"] == 2
