@@ -113,7 +113,8 @@ def get_config() -> ConfigDict:
       # Runs in a program, where they share one; 0 for all of the experiment.
       # The runs of one seed follow each other.
       "stack": 0,
-      # Devices along each axis; data = 0 takes all that run leaves.
+      # Devices along each axis; data = 0 takes as many as run leaves and the
+      # batch divides by.
       "run": 1,
       "data": 0,
       # replicated, or sharded: each device of the data axis keeps its share.

@@ -12,6 +12,7 @@ from configs import dcaen
 from ser_jax import experiment, runs
 from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
+from ser_jax.train import optimizers
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.loop import Stopped, kept_arrays
 
@@ -179,6 +180,30 @@ def test_an_average_begins_with_what_the_stage_before_left(
     np.testing.assert_allclose(leaf, 1.0, rtol=1e-6)
   for name, tree in start.items():
     jax.tree.map(np.testing.assert_array_equal, tree, drawn.params[name])
+
+
+@pytest.mark.parametrize("stacked", ["loop", "vmap"])
+def test_a_run_that_the_first_stage_lost_is_left_out(
+  synthetic_shards, tmp_path, monkeypatch, stacked
+):
+  """Though the second would train, on weights as they were drawn."""
+  at_rates = optimizers.at_rates
+
+  def blown_up(opt_state, rates, config):
+    if "features" in opt_state:
+      rates = np.where(rates == 1e-2, 1e34, rates)
+    return at_rates(opt_state, rates, config)
+
+  monkeypatch.setattr(optimizers, "at_rates", blown_up)
+  config = small(synthetic_shards, "dcaen,train_norm")
+  config.parallel.runs = stacked
+  config.optimizer.learning_rates = (1e-3, 1e-2)
+  report = train(config, tmp_path)
+  (lost,) = report["diverged"]
+  assert lost.endswith("-lr0.01") and lost in report["text"]
+  assert {x["rate"] for x in lines(tmp_path)} == {1e-3}
+  assert not (tmp_path / "runs" / lost / "predictions.npz").exists()
+  assert experiment.evaluate(config, tmp_path)["diverged"] == [lost]
 
 
 def test_another_normalisation_is_another_experiment(

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ser_jax import losses
 from ser_jax.batch import Batch
+from ser_jax.errors import UserError
 from ser_jax.tasks import classify
 from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
 
@@ -36,7 +37,21 @@ def stages(
 
   Returns:
     One stage.
+
+  Raises:
+    UserError: a model without a speaker head, or a reversal of no strength.
   """
+  if not getattr(model, "adversary", False):
+    raise UserError(
+      "config.task.name='domain_adversarial' needs a speaker head: set "
+      "config.model.adversary=True, or config.task.name to 'classify' for a "
+      "model that has none."
+    )
+  if not config.task.gamma > 0:
+    raise UserError(
+      f"config.task.gamma={config.task.gamma} must be above 0: set config.task."
+      "name to 'classify' to train without an adversary."
+    )
   task = domain_adversarial(
     model,
     optimizer(config.epochs),

@@ -162,9 +162,9 @@ def make_layout(
   """Lays an experiment out over the devices that there are.
 
   Args:
-    config: `backend`, `runs`, `data` (devices that share a batch, 0 for all
-      that `run` leaves), `run` (devices along the run axis),
-      `optimizer_state` (`replicated`, or `sharded` over the data axis).
+    config: `backend`, `runs`, `data` (devices that share a batch, 0 for as many
+      as `run` leaves and the batch divides by), `run` (devices along the run
+      axis), `optimizer_state` (`replicated`, or `sharded` over the data axis).
     runs: of one program.
     batch_size: must divide by the devices of the data axis.
     accumulate: microbatches that each device's share must divide by.
@@ -201,13 +201,14 @@ def make_layout(
       "config.parallel.runs to 'vmap' or 'loop', or the backend to 'jit'."
     )
   devices = jax.devices()
-  along_run = config.run
+  along_run, along_data = config.run, config.data
   if config.runs == "loop" or config.backend == "pmap":
     along_run = 1
-  along_data = config.data or len(devices) // along_run
   if config.runs == "shard":
     along_data = 1
     along_run = config.run if config.run > 1 else min(len(devices), runs)
+  if not along_data:
+    along_data = _dividing(len(devices) // along_run, batch_size, accumulate)
   size = 1 if config.runs == "loop" else runs
   if along_run * along_data > len(devices) or not along_data:
     raise UserError(
@@ -243,6 +244,20 @@ def make_layout(
   return Layout(config.backend, config.runs, mesh, size)
 
 
+def _dividing(devices: int, batch_size: int, accumulate: int) -> int:
+  """As many of the devices as each microbatch divides by."""
+  counts = range(devices, 1, -1)
+  fitting = (n for n in counts if batch_size % (n * accumulate) == 0)
+  found = next(fitting, min(devices, 1))
+  if found < devices:
+    LOG.warning(
+      "config.batch_size=%d (config.accumulate=%d) divides by no more than %d "
+      "of %d devices: the others idle",
+      *(batch_size, accumulate, found, devices),
+    )
+  return found
+
+
 def _check_processes(config, used: int) -> None:
   """Refuses layouts in which a process would have nothing to do."""
   if config.backend == "pmap":
@@ -254,7 +269,8 @@ def _check_processes(config, used: int) -> None:
     raise UserError(
       f"config.parallel takes {used} of the {jax.device_count()} devices of "
       f"{jax.process_count()} processes: all must be in use. Change "
-      "config.parallel.run or .data, or the number of processes."
+      "config.batch_size, config.parallel.run or .data, or the number of "
+      "processes."
     )
 
 

@@ -143,6 +143,7 @@ def fit(
   settings: Settings,
   checkpoints: Checkpoints,
   hooks: Hooks,
+  diverged: Sequence[int],
 ) -> tuple[PyTree, PyTree, Books]:
   """Trains a group of runs through one stage, resuming where it stopped.
 
@@ -154,6 +155,8 @@ def fit(
     settings: lengths and selection.
     checkpoints: the group's folder.
     hooks: scoring, logging, stopping.
+    diverged: of the books of the stage before, else -1 for every run: what it
+      gave up stays given up.
 
   Returns:
     The best and the last weights of every run, placed, and the books.
@@ -164,7 +167,7 @@ def fit(
   """
   training = _Training(
     *(engine, runs, statistics, settings, checkpoints, hooks),
-    *_resume(engine, state, len(runs), checkpoints),
+    *_resume(engine, state, diverged, checkpoints),
   )
   books = training.books
   hooks.rewind(books.epoch)
@@ -368,13 +371,17 @@ def kept_arrays(state: TrainState) -> dict[str, PyTree]:
 
 
 def _resume(
-  engine: Engine, state: TrainState, runs: int, checkpoints: Checkpoints
+  engine: Engine,
+  state: TrainState,
+  diverged: Sequence[int],
+  checkpoints: Checkpoints,
 ) -> tuple[TrainState, PyTree, PyTree, Books]:
   """The newest checkpoint if there is one, else the start."""
   layout = engine.layout
   if checkpoints.latest is None:
+    runs = len(diverged)
     books = Books(
-      0, 0, {}, [[-np.inf, -np.inf]] * runs, [-1] * runs, [-1] * runs
+      0, 0, {}, [[-np.inf, -np.inf]] * runs, [-1] * runs, list(diverged)
     )
     # The step consumes its argument: these weights need their own buffers.
     everyone, weights = np.ones(layout.size, bool), state.weights

@@ -21,12 +21,17 @@ from ser_jax.errors import UserError
 
 _END = ("decay_steps", "transition_steps")
 _MASKS = ("mask", "weight_decay_mask")
+_VALUES = ("value", "init_value", "peak_value")
 _NEED_MORE = {
+  "dpsgd": "the gradient of every example",
+  "galore": "checkpoints of empty arrays",
   "lbfgs": "a line search over one fixed objective",
-  "sophia": "Hessian estimates from labels sampled from the model",
-  "reduce_on_plateau": "a validation loss",
+  "noisy_sgd": "a random key for every run",
   "schedule_free": "a base optimizer",
+  "sophia": "Hessian estimates from labels sampled from the model",
 }
+# What every optimizer must be able to move: matrices and vectors.
+_TRIAL = {"kernel": np.ones((3, 2), np.float32), "bias": np.ones(2, np.float32)}
 
 
 def parse_arguments(text: str, field: str) -> dict:
@@ -78,11 +83,14 @@ def _is_function(value) -> bool:
 
 
 def _is_schedule(name: str, factory: Callable) -> bool:
-  return "schedule" in name or name == "exponential_decay"
+  """Those of one rate: others join schedules, or scale updates."""
+  return not inspect.signature(factory).parameters.keys().isdisjoint(_VALUES)
 
 
 def _is_optimizer(name: str, factory: Callable) -> bool:
-  return "learning_rate" in inspect.signature(factory).parameters
+  """Whole ones: parts named `scale_by_` leave the sign to others."""
+  taken = inspect.signature(factory).parameters
+  return "learning_rate" in taken and not name.startswith(("_", "scale_by_"))
 
 
 def _check(given: dict, factory: Callable, field: str) -> None:
@@ -117,20 +125,16 @@ def make_schedule(
   Raises:
     UserError: unknown schedule or argument.
   """
-  if name == "constant":
-    return optax.constant_schedule(learning_rate)
   field = "config.optimizer.schedule"
-  factory = _find(name, (optax,), field, _is_schedule)
+  known = "constant_schedule" if name == "constant" else name
+  factory = _find(known, (optax,), field, _is_schedule)
   given = parse_arguments(arguments, f"{field}_kwargs")
   _check(given, factory, f"{field}_kwargs")
   taken = inspect.signature(factory).parameters
+  usual = dict.fromkeys(_VALUES, learning_rate) | dict.fromkeys(_END, epochs)
   if "peak_value" in taken:
-    given = {"init_value": 0.0, "peak_value": learning_rate} | given
-  else:
-    given = {"init_value": learning_rate} | given
-  for key in _END:
-    if key in taken:
-      given.setdefault(key, epochs)
+    usual["init_value"] = 0.0
+  given = {key: x for key, x in usual.items() if key in taken} | given
   try:
     return factory(**given)
   except (TypeError, ValueError) as error:
@@ -155,7 +159,7 @@ def make_optimizer(
     The transformation; its state holds `hyperparams['learning_rate']`.
 
   Raises:
-    UserError: a name or argument that optax does not have.
+    UserError: a name or argument that optax does not have, or cannot use.
   """
   factory = _find(
     config.name,
@@ -168,31 +172,11 @@ def make_optimizer(
       f"config.optimizer.name={config.name!r} needs {_NEED_MORE[config.name]}, "
       "which the training step does not offer: choose another optimizer."
     )
-  rates = config.learning_rates
-  if len(set(rates)) < len(rates) or any(each <= 0 for each in rates):
-    raise UserError(
-      f"config.optimizer.learning_rates={tuple(rates)} must be different "
-      "numbers above 0."
-    )
-  taken = inspect.signature(factory).parameters
-  given = parse_arguments(config.kwargs, "config.optimizer.kwargs")
-  _check(given, factory, "config.optimizer.kwargs")
+  _check_rates(config)
+  given = _arguments(config, factory)
   rate = make_schedule(
     config.schedule, config.schedule_kwargs, config.learning_rate, epochs
   )
-
-  if config.decay == "kernels":
-    mask = next((key for key in _MASKS if key in taken), None)
-    if mask is None:
-      raise UserError(
-        f"config.optimizer.decay='kernels' needs an optimizer with a decay "
-        f"mask, which optax's {config.name} has not: use adamw, or 'all'."
-      )
-    given[mask] = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
-  elif config.decay != "all":
-    raise UserError(
-      f"config.optimizer.decay={config.decay!r} is neither 'all' nor 'kernels'."
-    )
 
   def transformation(learning_rate, relative=1.0):
     parts = [factory(learning_rate=learning_rate * relative, **given)]
@@ -204,7 +188,65 @@ def make_optimizer(
   injected = optax.inject_hyperparams(transformation)(
     learning_rate=lambda step: factor * rate(step / steps_per_epoch), **own
   )
-  return optax.with_extra_args_support(injected)
+  tx = optax.with_extra_args_support(injected)
+  _try_out(tx, config)
+  return tx
+
+
+def _check_rates(config) -> None:
+  """Refuses rates that runs cannot each have one of."""
+  rates = config.learning_rates
+  if len(set(rates)) < len(rates) or any(each <= 0 for each in rates):
+    raise UserError(
+      f"config.optimizer.learning_rates={tuple(rates)} must be different "
+      "numbers above 0."
+    )
+  if rates and config.learning_rate <= 0:
+    raise UserError(
+      f"config.optimizer.learning_rate={config.learning_rate} must be above 0: "
+      "config.optimizer.learning_rates are told by their proportion to it."
+    )
+
+
+def _arguments(config, factory: Callable) -> dict:
+  """What an optimizer is made with, its learning rate apart."""
+  field = "config.optimizer.kwargs"
+  given = parse_arguments(config.kwargs, field)
+  _check(given, factory, field)
+  if "learning_rate" in given:
+    raise UserError(
+      f"{field}={config.kwargs!r} has the learning rate: set config.optimizer."
+      "learning_rate instead."
+    )
+  if config.decay == "kernels":
+    taken = inspect.signature(factory).parameters
+    mask = next((key for key in _MASKS if key in taken), None)
+    if mask is None:
+      raise UserError(
+        f"config.optimizer.decay='kernels' needs an optimizer with a decay "
+        f"mask, which optax's {config.name} has not: use adamw, or 'all'."
+      )
+    given[mask] = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+  elif config.decay != "all":
+    raise UserError(
+      f"config.optimizer.decay={config.decay!r} is neither 'all' nor 'kernels'."
+    )
+  return given
+
+
+def _try_out(tx: optax.GradientTransformationExtraArgs, config) -> None:
+  """Traces a step, which shows arguments of a wrong kind."""
+
+  def step(params):
+    return tx.update(params, tx.init(params), params, value=np.float32(1))
+
+  try:
+    jax.eval_shape(step, _TRIAL)
+  except (TypeError, ValueError) as error:
+    raise UserError(
+      f"config.optimizer.kwargs={config.kwargs!r} does not go with config."
+      f"optimizer.name={config.name!r}: {str(error).splitlines()[0]}"
+    ) from error
 
 
 def at_rates(

@@ -5,11 +5,13 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 import pytest
 
 from ser_jax.batch import Batch
+from ser_jax.errors import UserError
 from ser_jax.nn.gradient_reversal import reverse_gradient
 from ser_jax.tasks import classify, domain_adversarial
 from ser_jax.train.state import init_state
@@ -172,3 +174,20 @@ def test_without_strength_the_encoder_learns_as_without_adversary(batch):
       states[0][group],
       states[1][group],
     )
+
+
+@pytest.mark.parametrize(
+  ("model", "gamma", "message"),
+  [
+    (Linear(adversary=False), 2.5, "config.model.adversary=True"),
+    (nn.Dense(3), 2.5, "config.model.adversary=True"),
+    (Linear(), 0.0, "config.task.gamma=0.0 must be above 0"),
+    (Linear(), -2.0, "config.task.gamma=-2.0 must be above 0"),
+    (Linear(), float("nan"), "config.task.gamma=nan must be above 0"),
+  ],
+)
+def test_no_stage_is_made_without_an_adversary(model, gamma, message):
+  task = {"gamma": gamma, "label_smoothing": 0.0, "legacy_thesis_loss": False}
+  config = ml_collections.ConfigDict({"epochs": 1, "task": task})
+  with pytest.raises(UserError, match=message):
+    domain_adversarial.stages(model, config, lambda _: optax.sgd(0.5), None)

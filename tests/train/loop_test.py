@@ -117,7 +117,9 @@ class Bench:
     seeds = jnp.array([run.seed for run in self.runs], jnp.uint32)
     return jax.device_get(fresh(seeds, example_batch(self.examples, 2)))
 
-  def fit(self, folder, *, stop_after=None, score=None, patience=0):
+  def fit(
+    self, folder, *, stop_after=None, score=None, patience=0, diverged=None
+  ):
     """Fits; `stop_after` counts this call's steps."""
     state = self.start()
     lines, asked = [], []
@@ -150,6 +152,7 @@ class Bench:
         settings,
         checkpoints,
         hooks,
+        diverged or [-1] * len(self.runs),
       )
     return layout.fetch_runs(best), layout.fetch_runs(last), books, lines
 
@@ -245,6 +248,16 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
   with Checkpoints(tmp_path / "both") as checkpoints:
     _, progress = checkpoints.restore(loop.kept_arrays(bench.start()))
   assert progress["diverged"] == [-1, 0]
+
+
+def test_what_the_stage_before_gave_up_stays_given_up(tmp_path):
+  """Resumed, too: the checkpoint has it."""
+  bench = Bench(seeds=(0, 5), runs="vmap")
+  with pytest.raises(loop.Stopped):
+    bench.fit(tmp_path, stop_after=STEPS + 2, diverged=[2, -1])
+  *_, books, lines = bench.fit(tmp_path)
+  assert books.diverged == [2, -1] and books.best_epoch[0] == -1
+  assert {line["seed"] for line in lines} == {5}
 
 
 def test_the_best_epoch_is_kept(tmp_path):

@@ -7,6 +7,10 @@ import pytest
 
 from ser_jax.errors import UserError
 from ser_jax.train.optimizers import (
+  _NEED_MORE,
+  _is_function,
+  _is_optimizer,
+  _is_schedule,
   at_rates,
   current_rate,
   evaluated,
@@ -15,6 +19,33 @@ from ser_jax.train.optimizers import (
 )
 
 PARAMS = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones((3,))}
+# Every schedule, with the arguments that it cannot do without.
+SCHEDULES = {
+  "constant_schedule": "",
+  "cosine_decay_schedule": "",
+  "cosine_onecycle_schedule": "",
+  "exponential_decay": "decay_rate=0.5",
+  "linear_onecycle_schedule": "",
+  "linear_schedule": "end_value=0",
+  "piecewise_constant_schedule": "boundaries_and_scales={5: 0.1}",
+  "piecewise_interpolate_schedule": (
+    "interpolate_type='linear', boundaries_and_scales={5: 0.1}"
+  ),
+  "polynomial_schedule": "end_value=0, power=2",
+  "warmup_constant_schedule": "warmup_steps=2",
+  "warmup_cosine_decay_schedule": "warmup_steps=2",
+  "warmup_exponential_decay_schedule": "warmup_steps=2, decay_rate=0.5",
+}
+
+
+def offered(suits, *modules):
+  """Names that are looked up there."""
+  return {
+    name
+    for module in modules
+    for name, value in vars(module).items()
+    if _is_function(value) and suits(name, value)
+  }
 
 
 def section(**changes):
@@ -82,6 +113,28 @@ def test_schedules_count_epochs():
   assert cosine[8] == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_start_or_peak_at_the_learning_rate(name):
+  tx = make(schedule=name, schedule_kwargs=SCHEDULES[name], steps=1)
+  assert max(rates(tx, 10)) == pytest.approx(1e-2)
+
+
+def test_no_other_schedule_is_offered():
+  assert offered(_is_schedule, optax) == set(SCHEDULES)
+
+
+def test_states_of_all_optimizers_offered_can_be_saved():
+  """Nothing empty, and no random keys."""
+  names = offered(_is_optimizer, optax, optax.contrib)
+  assert names > _NEED_MORE.keys()
+  for name in names - _NEED_MORE.keys():
+    for leaf in jax.tree.leaves(jax.eval_shape(make(name=name).init, PARAMS)):
+      kinds = (jnp.number, jnp.bool_)
+      assert leaf.size and any(
+        jnp.issubdtype(leaf.dtype, kind) for kind in kinds
+      ), name
+
+
 def test_each_run_may_have_its_own_rate():
   """Stacked states at rates of their own move as each would alone."""
   config = section(learning_rates=(1e-3, 1e-1))
@@ -125,11 +178,23 @@ def test_decay_can_spare_biases():
       {"schedule": "cosine_decay_schedule", "schedule_kwargs": "alpa=1"},
       "did you mean alpha",
     ),
+    ({"schedule": "sgdr_schedule"}, "is not among optax's"),
+    ({"schedule": "scale_by_schedule"}, "is not among optax's"),
+    ({"schedule": "linear_schedule"}, "end_value"),
+    ({"schedule_kwargs": "warmup_steps=2"}, "does not take"),
     ({"name": "lbfgs"}, "line search"),
+    ({"name": "dpsgd"}, "gradient of every example"),
+    ({"name": "galore"}, "empty arrays"),
+    ({"name": "scale_by_rprop"}, "is not among optax's"),
+    ({"name": "_deprecated_dpsgd"}, "is not among optax's"),
+    ({"kwargs": "learning_rate=0.1"}, "set config.optimizer.learning_rate"),
+    ({"kwargs": "b1='high'"}, "does not go with config.optimizer.name='adam'"),
+    ({"name": "sgd", "kwargs": "momentum='high'"}, "does not go with"),
     ({"name": "sgd", "decay": "kernels"}, "decay mask"),
     ({"decay": "biases"}, "neither"),
     ({"learning_rates": (0.1, 0.1)}, "different numbers"),
     ({"learning_rates": (0.1, 0.0)}, "above 0"),
+    ({"learning_rates": (0.1,), "learning_rate": 0.0}, "must be above 0"),
   ],
 )
 def test_what_optax_lacks_is_refused(changes, message):

@@ -58,7 +58,7 @@ def random_batch(seed=0, runs=1, filler=3):
   )
 
 
-def layout_of(count=1, accumulate=1, **changes):
+def layout_of(count=1, accumulate=1, size=SIZE, **changes):
   config = {
     "backend": "jit",
     "runs": "loop",
@@ -69,7 +69,7 @@ def layout_of(count=1, accumulate=1, **changes):
   return make_layout(
     types.SimpleNamespace(**(config | changes)),
     runs=count,
-    batch_size=SIZE,
+    batch_size=size,
     accumulate=accumulate,
   )
 
@@ -236,11 +236,35 @@ def test_selection_is_by_run():
     ({"data": 3}, "does not divide by the 3"),
     ({"runs": "vmap", "run": 3}, "the 4 runs of a program"),
     ({"data": 4, "accumulate": 3}, "config.accumulate=3"),
+    ({"data": 0, "accumulate": 3}, "over 1 devices .* config.accumulate=3"),
+    ({"data": 0, "runs": "vmap", "run": 16}, "asks for 16 x 0"),
   ],
 )
 def test_what_does_not_divide_is_refused(changes, message):
   with pytest.raises(UserError, match=message):
     layout_of(4, **changes)
+
+
+@pytest.mark.parametrize(
+  ("size", "changes", "wanted"),
+  [
+    (16, {}, (1, 8)),
+    (50, {}, (1, 5)),
+    (5, {}, (1, 5)),
+    (1, {}, (1, 1)),
+    (50, {"backend": "pmap"}, (1, 5)),
+    (16, {"accumulate": 4}, (1, 4)),
+    (50, {"runs": "vmap", "run": 2}, (2, 2)),
+    (50, {"runs": "shard"}, (4, 1)),
+  ],
+)
+def test_as_many_devices_share_a_batch_as_divide_it(
+  caplog, size, changes, wanted
+):
+  layout = layout_of(4, size=size, data=0, **changes)
+  assert layout.mesh.devices.shape == wanted
+  idle = changes.get("runs") != "shard" and layout.mesh.size < 8
+  assert ("the others idle" in caplog.text) == idle
 
 
 def test_each_shape_compiles_once():

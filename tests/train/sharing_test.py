@@ -34,7 +34,7 @@ def test_values_by_themselves(name):
     ("muon", {}),
     ("prodigy", {}),
     ("schedule_free_adamw", {}),
-    ("adam", {"clip_norm": 1.0}),
+    *(("adam", {"clip_norm": norm}) for norm in (1.0, 1e3, 1e6)),
   ],
 )
 def test_values_that_need_each_other_are_refused(name, changes):
