@@ -4,14 +4,16 @@
       --corpus=emodb --raw=DIR --seeds=5
 
 Every row is an experiment in a folder of its own; what is finished is not done
-again, so that the same command resumes, and more seeds add to those there.
+again, so that the same command resumes, and seeds add to those there.
 """
 
 import ast
 import difflib
 import json
+import logging
 import pathlib
 import runpy
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -22,13 +24,16 @@ from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
 from ser_jax.evaluation import (
   baselines,
+  conditions,
   contour_baselines,
   contour_tables,
   report,
   sweeps,
   tables,
 )
+from ser_jax.train import loop
 
+LOG = logging.getLogger("ser_jax.reproduce")  # Run as __main__, too.
 FUNCTIONALS, WINDOWS = "functionals", "windows"
 
 
@@ -54,29 +59,31 @@ def override(config: ConfigDict, assignments: list[str]) -> None:
   """
   for assignment in assignments:
     field, _, text = assignment.partition("=")
-    *path, name = field.split(".")
-    node = config
-    for number, part in enumerate(path):
-      node = node.get(part, {})
+    path, value = [], config
+    for name in field.split("."):
+      node = value
       if not isinstance(node, ConfigDict | dict):
         raise UserError(
-          f"--set={assignment}: config.{'.'.join(path[: number + 1])} is the "
-          f"value {node!r}, which has no fields."
+          f"--set={assignment}: config.{'.'.join(path)} is the value {node!r}, "
+          "which has no fields."
         )
-    if name not in node:
-      near = difflib.get_close_matches(name, node, n=3) or sorted(node)
-      raise UserError(
-        f"--set={assignment}: there is no config.{field}; did you mean "
-        f"{', '.join(near)}?"
-      )
+      path.append(name)
+      if name not in node:
+        near = difflib.get_close_matches(name, node, n=3) or sorted(node)
+        raise UserError(
+          f"--set={assignment}: there is no config.{'.'.join(path)}; did you "
+          f"mean {', '.join(near)}?"
+        )
+      value = node[name]
     try:
-      is_text = isinstance(node[name], str)
-      node[name] = text if is_text else ast.literal_eval(text)
+      node[name] = text if isinstance(value, str) else ast.literal_eval(text)
     except (SyntaxError, TypeError, ValueError) as error:
       raise UserError(f"--set={assignment}: {error}") from error
 
 
-def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
+def run_baseline(
+  name: str, like: ConfigDict, folder: pathlib.Path, normalize: str = "train"
+) -> None:
   """Writes a baseline's report into a folder, if it has none of this config.
 
   Args:
@@ -84,6 +91,7 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
       contours, one of windows for a linear regressor.
     like: a row's config: corpus, labels and protocol are taken from it.
     folder: where to write.
+    normalize: see `configs/tables/rows.py`.
 
   Raises:
     UserError: the functionals cannot be built, or the folder has the report of
@@ -98,9 +106,11 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
     if in_time:
       baseline, key = contour_baselines.linear_svr, WINDOWS
     config.data.features, config.data.shards = name, ""
-    config.data.inputs = {
-      key: {"resample": False, "standardize": False, "buckets": ()}
-    }
+    # The baseline itself standardises by the training part.
+    kept = {"resample": False, "standardize": False, "buckets": ()}
+    if normalize == "speaker":
+      kept |= {"standardize": True, "normalize": "speaker"}
+    config.data.inputs = {key: kept}
   if _is_measured(config, folder):
     return
   experiment.ensure_shards(config)
@@ -122,6 +132,8 @@ def run_baseline(name: str, like: ConfigDict, folder: pathlib.Path) -> None:
       "parameters": 0,
       "paper": {},
       "epochs": 0,
+      # The majority class reads no input.
+      "transductive": key is not None and described["transductive"],
     },
   )
 
@@ -168,19 +180,38 @@ def prepare(
     changes: see `override`.
 
   Returns:
-    Those rows.
+    Those rows, copied: the table's own keep their configs.
 
   Raises:
     UserError: flags that fit no row or no config.
   """
-  wanted = _select(rows, only)
+  wanted = [_changed(row, raw, seeds, changes) for row in _select(rows, only)]
   for row in wanted:
-    config = row["config"]
-    config.seeds = tuple(range(seeds))
-    config.data.raw = raw or config.data.raw
-    override(config, changes)
-    experiment.check(config)
+    experiment.check(row["config"])
   return wanted
+
+
+def _changed(row: dict, raw: str, seeds: int, changes: list[str]) -> dict:
+  """A row with a config of its own, as the flags want it."""
+  config = row["config"].copy_and_resolve_references()
+  config.seeds = tuple(range(seeds))
+  config.data.raw = raw or config.data.raw
+  override(config, changes)
+  return row | {"config": config}
+
+
+def keep_seeds(rows: list[dict], folder: pathlib.Path) -> None:
+  """Adds the seeds that rows already have to those of their configs.
+
+  Args:
+    rows: to be trained.
+    folder: with a folder for each row.
+  """
+  for row in rows:
+    path = folder / row["name"] / workdir.CONFIG
+    if path.exists():
+      there = json.loads(path.read_text())["seeds"]
+      row["config"].seeds = tuple(sorted({*row["config"].seeds, *there}))
 
 
 def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
@@ -188,57 +219,76 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   if table.get("sweep"):
     title = f"{table['title']}, {corpus}"
     return sweeps.write(table["rows"], folder, table["metric"], title)
-  reports = {}
-  for row in table["rows"]:
-    path = folder / row["name"] / "report.json"
-    if path.exists():
-      reports[row["name"]] = json.loads(path.read_text())
+  reports = conditions.read(table["rows"], folder)
   kind = contour_tables if table["metric"] == "ccc" else tables
   found = kind.compare(table["rows"], reports, table["metric"])
   found["extra"] = table.get("extra", ())
   text = kind.render(found, table["title"], corpus, table["paper_corpus"])
   atomic.write_text(folder / "table.json", json.dumps(found, indent=1))
   atomic.write_text(folder / "table.md", text)
-  kind.draw(found, folder / "table.png", table["title"], table["x"])
+  title = f"{table['title']}, on {corpus}"
+  whose = corpus, table["paper_corpus"]
+  kind.draw(found, folder / "table.png", title, table["x"], *whose)
   return text
+
+
+def fill_row(
+  row: dict, folder: pathlib.Path, should_stop: Callable[[], bool]
+) -> bool:
+  """Measures a row, as far as it is not done.
+
+  Args:
+    row: of a network or of a baseline.
+    folder: with a folder for each row.
+    should_stop: see `experiment.train`.
+
+  Returns:
+    Whether all its runs are there: False where some or all diverged.
+
+  Raises:
+    UserError: anything else that the user can mend.
+    Stopped: `should_stop` said so.
+  """
+  name, config = row["name"], row["config"]
+  if "baseline" in row:
+    whose = row.get("normalize", "train")
+    run_baseline(row["baseline"], config, folder / name, whose)
+    return True
+  try:
+    report = experiment.train(config, folder / name, should_stop=should_stop)
+  except loop.Diverged as error:
+    LOG.error("row %s is left out: %s", name, error)
+    return False
+  return not report.get("diverged")
 
 
 def run(argv: list[str]) -> int:
   """Trains what is missing, then prints the table."""
   command_line.refuse_arguments(argv)
-  from ser_jax.train.loop import Stopped
-
   given = flags.FLAGS
   corpus = given.corpus
   table = load_table(given.table, corpus)
   name = f"{pathlib.Path(given.table).stem}-{corpus}"
   folder = pathlib.Path(given.workdir or f"runs/{name}")
-  trained = prepare(
-    [row for row in table["rows"] if "baseline" not in row],
-    *(given.rows, given.seeds, given.raw, given.set),
-  )
-  measured = [row for row in table["rows"] if "baseline" in row]
-  for row in measured:
-    row["config"] = row["config"].copy_and_resolve_references()
-    row["config"].data.raw = given.raw or row["config"].data.raw
-    override(row["config"], given.set)
-  wanted = [*(measured if given.baselines else ()), *trained]
-  seen = command_line.stop_on_signals()
+  networks = [row for row in table["rows"] if "baseline" not in row]
+  trained = prepare(networks, given.rows, given.seeds, given.raw, given.set)
+  keep_seeds(trained, folder)
+  measured = [
+    _changed(row, given.raw, given.seeds, given.set)
+    for row in table["rows"]
+    if "baseline" in row and given.baselines
+  ]
+  seen, whole = command_line.stop_on_signals(), True
   try:
     # The cheap rows first: what they lack is known before hours are spent.
-    for row in wanted:
-      if "baseline" in row:
-        run_baseline(row["baseline"], row["config"], folder / row["name"])
-      else:
-        experiment.train(
-          row["config"], folder / row["name"], should_stop=lambda: bool(seen)
-        )
+    for row in (*measured, *trained):
+      whole &= fill_row(row, folder, lambda: bool(seen))
       write_table(table, corpus, folder)
-  except Stopped:
+  except loop.Stopped:
     return command_line.stopped(seen)
   print(write_table(table, corpus, folder))
   print(folder / "table.md", folder / "table.png", sep="\n")
-  return 0
+  return 0 if whole else 1
 
 
 def define_flags() -> None:
@@ -246,7 +296,9 @@ def define_flags() -> None:
   flags.DEFINE_string("table", None, "File in configs/tables.")
   flags.DEFINE_string("corpus", None, "Corpus to train on.")
   flags.DEFINE_string("raw", "", "Its raw folder, to build missing shards.")
-  flags.DEFINE_integer("seeds", 1, "Seeds 0, 1, ... of every row.")
+  flags.DEFINE_integer(
+    "seeds", 1, "Seeds 0, 1, ... of every row, beside those that it has."
+  )
   flags.DEFINE_string(
     "workdir", None, "Where to write. Default: runs/TABLE-CORPUS."
   )

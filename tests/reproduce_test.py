@@ -12,7 +12,15 @@ import pytest
 
 from ser_jax import experiment
 from ser_jax.errors import UserError
-from ser_jax.reproduce import load_table, prepare, run_baseline
+from ser_jax.evaluation import figures
+from ser_jax.reproduce import (
+  fill_row,
+  load_table,
+  prepare,
+  run_baseline,
+  write_table,
+)
+from ser_jax.train import loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TABLE = """
@@ -50,7 +58,9 @@ def table(synthetic_shards, tmp_path_factory):
 
 
 def networks(name, corpus):
-  rows = load_table(str(ROOT / f"configs/tables/{name}.py"), corpus)["rows"]
+  """Rows of a table of ours, or of a file."""
+  path = ROOT / "configs" / "tables" / f"{name}"
+  rows = load_table(str(path.with_suffix(".py")), corpus)["rows"]
   return [row for row in rows if "baseline" not in row]
 
 
@@ -71,7 +81,7 @@ def test_a_table_grows_by_the_same_command(table, tmp_path):
   fold = "--set=protocol.folds=(0,)"
   result = reproduce(table, tmp_path, fold, "--rows=plain")
   assert result.returncode == 0, result.stderr
-  assert re.search(r"plain \| 60.0 ± 5.0 \| [0-9.]+ ± ", result.stdout)
+  assert re.search(r"plain \| 60.0 ± 5.0 \| [0-9.]+ \| ", result.stdout)
   assert re.search(r"gamma2.5 \| 60.0 ± 5.0 \| not yet", result.stdout)
   finished = next(tmp_path.glob("plain/runs/*-seed0/predictions.npz"))
   before = finished.stat().st_mtime_ns
@@ -90,6 +100,11 @@ def test_a_table_grows_by_the_same_command(table, tmp_path):
     with np.load(tmp_path / name / "predictions.npz") as arrays:
       ids.append(set(zip(arrays["fold"], arrays["utterance"], strict=True)))
   assert ids[0] == ids[1]
+  # Whoever looks at it again asks for no seeds, and loses none.
+  result = reproduce(table, tmp_path, fold, "--rows=plain")
+  assert result.returncode == 0, result.stderr
+  report = json.loads((tmp_path / "plain" / "report.json").read_text())
+  assert report["seeds"] == 2
 
 
 def test_what_is_wrong_is_one_line_before_any_training(table, tmp_path):
@@ -105,7 +120,11 @@ def test_what_is_wrong_is_one_line_before_any_training(table, tmp_path):
   [
     (["depth9"], [], "--rows=depth9 fits none of the table's: mfcc-depth1"),
     ([], ["optimizer.learning_rat=1"], "did you mean learning_rate"),
-    ([], ["optimiser.name=adam"], "there is no config.optimiser.name"),
+    (
+      [],
+      ["optimiser.name=adam"],
+      "no config.optimiser; did you mean optimizer",
+    ),
     ([], ["epochs=many"], "--set=epochs=many: "),
     ([], ["epochs=0"], "config.epochs=0 must be at least 1"),
     ([], ["epochs.x=3"], "config.epochs is the value 100, which has no fields"),
@@ -145,6 +164,42 @@ def test_baselines_of_fewer_labels_have_every_label():
   assert shares == [1.0, 1.0]
 
 
+def test_a_row_that_diverges_does_not_end_the_table(
+  table, tmp_path, monkeypatch, caplog
+):
+  plain = networks(table, "synthetic")[0]
+
+  def filled(train):
+    monkeypatch.setattr(experiment, "train", train)
+    return fill_row(plain, tmp_path, lambda: False)
+
+  def lost(*args, **kwargs):
+    raise loop.Diverged("not finite")
+
+  assert not filled(lost)
+  assert "row plain is left out: not finite" in caplog.text
+  assert not filled(lambda *args, **kwargs: {"diverged": ["fold0-seed0"]})
+  assert filled(lambda *args, **kwargs: {"diverged": []})
+
+
+def test_the_status_tells_of_runs_that_diverged(table, tmp_path):
+  config = ("--set=optimizer.learning_rate=1e30", "--set=protocol.folds=(0,)")
+  result = reproduce(table, tmp_path, *config)
+  assert result.returncode == 1, result.stderr
+  for row in ("plain", "gamma2.5"):
+    assert f"row {row} is left out" in result.stderr
+    assert re.search(rf"{row} \| 60.0 ± 5.0 \| not yet", result.stdout)
+
+
+def test_the_figure_tells_of_the_corpus(table, tmp_path, monkeypatch):
+  titles = []
+  monkeypatch.setattr(
+    figures, "write", lambda figure, path: titles.append(figure.get_suptitle())
+  )
+  write_table(load_table(str(table), "synthetic"), "synthetic", tmp_path)
+  assert titles == ["Small, on synthetic"]
+
+
 @pytest.fixture
 def baseline(table):
   """The table's majority class."""
@@ -170,6 +225,15 @@ def test_a_baseline_is_measured_once(baseline, tmp_path):
     run_baseline("majority", config, tmp_path)
 
 
+def test_the_majority_class_is_never_transductive(baseline, tmp_path):
+  """It is on the config of a row that may be, and reads no input."""
+  plan = {"resample": False, "buckets": (), "standardize": True}
+  baseline["config"].data.inputs.features = plan | {"normalize": "speaker"}
+  run_baseline("majority", baseline["config"], tmp_path)
+  report = json.loads((tmp_path / "report.json").read_text())
+  assert not report["transductive"]
+
+
 def test_a_baseline_of_an_unknown_config_is_measured_again(baseline, tmp_path):
   run_baseline("majority", baseline["config"], tmp_path)
   (tmp_path / "config.json").unlink()
@@ -180,14 +244,40 @@ def test_a_baseline_of_an_unknown_config_is_measured_again(baseline, tmp_path):
 
 def test_overrides_reach_every_row():
   changes = ["epochs=3", "optimizer.name=lion", "protocol.folds=(0, 1)"]
-  rows = prepare(
-    networks("dat_table1", "emodb"), ["depth1"], 2, "raw/emodb", changes
-  )
+  table = networks("dat_table1", "emodb")
+  rows = prepare(table, ["depth1"], 2, "raw/emodb", changes)
   assert len(rows) == 4
+  # Those of the table stay, to be compared with.
+  assert {row["config"].epochs for row in table} == {100}
   for config in (row["config"] for row in rows):
     assert (config.epochs, config.optimizer.name) == (3, "lion")
     assert config.protocol.folds == (0, 1)
     assert (config.seeds, config.data.raw) == ((0, 1), "raw/emodb")
+
+
+def test_a_baseline_is_on_the_terms_of_the_rows(tmp_path, monkeypatch):
+  """By speaker where the rows are, and told apart from that by training."""
+  for name in ("dcaen_table1", "dcaen_table2", "dcaen_weights"):
+    path = str(ROOT / f"configs/tables/{name}.py")
+    rows = load_table(path, "synthetic")["rows"]
+    assert [row["name"] for row in rows[1:3]] == [
+      "svm-egemaps",
+      "svm-egemaps-by_speaker",
+    ]
+    assert rows[2]["label"] == "linear SVM, egemaps by speaker"
+  opened = []
+
+  def opened_by(config):
+    opened.append(config.data.inputs.functionals)
+    raise UserError("enough")
+
+  monkeypatch.setattr(experiment, "ensure_shards", opened_by)
+  for row in rows[1:3]:
+    with pytest.raises(UserError, match="enough"):
+      fill_row(row, tmp_path, lambda: False)
+  trained, by_speaker = opened
+  assert not trained.standardize
+  assert by_speaker.standardize and by_speaker.normalize == "speaker"
 
 
 @pytest.mark.parametrize(

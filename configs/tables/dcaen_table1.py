@@ -4,7 +4,8 @@
       --corpus=emodb --raw=DIR --seeds=3
 
 Functionals are normalised speaker by speaker, test speakers included, as in the
-paper: transductive, and so labelled in the reports.
+paper: transductive, and so labelled in the reports. The SVM is measured so too,
+and by the training part.
 """
 
 from configs import dcaen
@@ -16,12 +17,13 @@ CLASSES = ("sad", "happy", "angry", "neutral")  # as the paper has them
 def get_table(corpus: str) -> dict:
   """Nine rows; every corpus."""
   cells = [_row(name, corpus) for name in dcaen.PAPER]
+  # Of the row on functionals, whose shards are quickly built.
+  svms = rows.baselines(cells[1]["config"], ("egemaps",), by_speaker=True)
   return {
     "title": "Huang et al., Table I",
     "paper_corpus": "iemocap",
     "metric": "uar",
-    # Of the row on functionals, whose shards are quickly built.
-    "rows": [*rows.baselines(cells[1]["config"], ("egemaps",)), *cells],
+    "rows": [*svms, *cells],
     "x": "row",
   }
 

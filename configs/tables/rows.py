@@ -5,7 +5,9 @@ deviation in per cent; None where there is none), `against` (the row that it is
 tested against), `curve` and `x` (its place in the figure; None for a level
 line), and `baseline` where no network is trained: `majority`, or a feature set
 of functionals for a linear SVM on the config's labels and folds. A baseline's
-`panel` is the curve that its line is drawn beside; None for all.
+`panel` is the curve that its line is drawn beside; None for all. With
+`normalize` as `speaker` its functionals are normalised by speaker, as those of
+the networks are (transductive); else by the training part alone.
 """
 
 from configs import dat
@@ -14,13 +16,16 @@ from configs import dat
 SVMS = ("egemaps", "is10_functionals", "is13_functionals")
 
 
-def baselines(config, names=SVMS, prefix: str = "") -> list[dict]:
+def baselines(
+  config, names=SVMS, prefix: str = "", *, by_speaker: bool = False
+) -> list[dict]:
   """The majority class, and linear SVMs.
 
   Args:
     config: whose corpus, labels and protocol are used.
     names: feature sets of functionals.
     prefix: of row names and labels, where a table has several targets.
+    by_speaker: whether to have each SVM normalised by speaker too.
 
   Returns:
     The rows.
@@ -44,6 +49,16 @@ def baselines(config, names=SVMS, prefix: str = "") -> list[dict]:
         **common,
       }
       for name in names
+    ),
+    *(
+      {
+        "name": f"{dash}svm-{name}-by_speaker",
+        "label": f"{space}linear SVM, {name} by speaker",
+        "baseline": name,
+        "normalize": "speaker",
+        **common,
+      }
+      for name in (names if by_speaker else ())
     ),
   ]
 

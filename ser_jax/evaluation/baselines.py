@@ -2,6 +2,7 @@
 
 On the folds of a dataset, with the training part's statistics, the cost chosen
 by the validation speakers; predictions come out as those of a network do.
+Functionals are first normalised by speaker where their input says so.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from ser_jax.data.dataset import fold_statistics
 from ser_jax.data.moments import is_constant
 from ser_jax.errors import UserError
 from ser_jax.evaluation import metrics
@@ -135,7 +137,10 @@ def predict(
     )
   parts = []
   for fold in dataset.protocol.folds:
-    scores = baseline(features, labels, fold, len(dataset.classes), metric)
+    scores = baseline(
+      _normalized(features, dataset, fold, key),
+      *(labels, fold, len(dataset.classes), metric),
+    )
     parts.append(
       {
         "utterance": table.ids[fold.test],
@@ -150,3 +155,12 @@ def predict(
     name: np.concatenate([part[name] for part in parts]) for name in parts[0]
   }
   return joined | {"classes": np.array(dataset.classes)}
+
+
+def _normalized(features: Features, dataset, fold, key: str | None) -> Features:
+  """By each speaker's statistics, those that a network has, if it is asked."""
+  plans = dataset.examples.plans
+  if key is None or plans[key].normalize != "speaker":
+    return features
+  found, speakers = fold_statistics(dataset, fold), dataset.examples.speakers
+  return (features - found.mean[key][speakers]) / found.deviation[key][speakers]

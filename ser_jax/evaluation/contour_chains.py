@@ -111,7 +111,7 @@ def _summary(runs: list[dict], after: list, names: tuple[str, ...]) -> dict:
 
     summary["test"]["after"][f"ccc_{name}"] |= {
       "pooled": float(metric(by_speaker.sum(axis=0))),
-      "ci95": list(statistics.speaker_bootstrap(by_speaker, metric)),
+      "ci95": statistics.speaker_bootstrap(by_speaker, metric),
     }
   return summary
 

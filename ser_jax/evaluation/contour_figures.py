@@ -78,7 +78,8 @@ def _runs(found: dict):
     for run in found["runs"]:
       axes.plot(folds.index(run["fold"]), run[f"ccc_{name}"], "o", color=BLUE,
                 alpha=0.75)  # fmt: skip
-    axes.axhspan(*summary["ci95"], color=BLUE, alpha=0.12)
+    if summary["ci95"] is not None:
+      axes.axhspan(*summary["ci95"], color=BLUE, alpha=0.12)
     axes.axhline(summary["mean"], color=BLUE)
     axes.axhline(0.0, color=GREY, linestyle="--")
     axes.set_xticks(range(len(folds)), folds, rotation=30, ha="right")
@@ -86,8 +87,9 @@ def _runs(found: dict):
     axes.set_title(name)
   panels[0, 0].set_ylabel("CCC on test speakers")
   panels[0, -1].plot([], [], color=BLUE, label="mean of runs")
-  panels[0, -1].fill_between([], [], color=BLUE, alpha=0.12,
-                             label="pooled, 95 %")  # fmt: skip
+  if summary["ci95"] is not None:
+    panels[0, -1].fill_between([], [], color=BLUE, alpha=0.12,
+                               label="pooled, 95 %")  # fmt: skip
   panels[0, -1].legend(frameon=False, fontsize=8, loc="upper left",
                        bbox_to_anchor=(1.0, 1.0))  # fmt: skip
   figure.tight_layout()

@@ -13,7 +13,9 @@ from ser_jax.evaluation import contours, statistics, training_log
 from ser_jax.evaluation.markdown import (
   decimals,
   folds,
+  interval,
   protocol_warnings,
+  spread,
   table,
 )
 
@@ -118,7 +120,7 @@ def _summary(
     name: {
       **statistics.mean_and_std(np.array([run[name] for run in runs])),
       "pooled": float(metric(total)),
-      "ci95": list(statistics.speaker_bootstrap(by_speaker, metric)),
+      "ci95": statistics.speaker_bootstrap(by_speaker, metric),
     }
     for name, metric in metrics.items()
   }
@@ -141,15 +143,6 @@ def _warnings(found: dict) -> list[str]:
   return warnings
 
 
-def _measured(summary: dict) -> str:
-  return f"{decimals(summary['mean'])} ± {decimals(summary['std'])}"
-
-
-def _interval(summary: dict) -> str:
-  low, high = summary["ci95"]
-  return f"{decimals(low)} to {decimals(high)}"
-
-
 def _headline(found: dict) -> str:
   """CCC and RMSE of each target, beside the paper's."""
   paper, rows = found["paper"], []
@@ -162,9 +155,9 @@ def _headline(found: dict) -> str:
       rows.append(
         [
           f"{name}{label}",
-          _measured(ccc),
+          spread(ccc, len(found["runs"]), decimals),
           decimals(ccc["pooled"]),
-          _interval(ccc),
+          interval(ccc, decimals, " to "),
           decimals(ccc["per_recording"]),
           f"{rmse['pooled']:.3g}",
           paper.get(f"ccc_{name}", "") if source is found else "",
@@ -266,8 +259,9 @@ def console(found: dict, folder: pathlib.Path) -> str:
   for name in found["classes"]:
     summary = found["summary"][f"ccc_{name}"]
     lines.append(
-      f"  {name:<10} CCC {_measured(summary)}   pooled "
-      f"{decimals(summary['pooled'])}   95 % {_interval(summary)}"
+      f"  {name:<10} CCC {spread(summary, len(found['runs']), decimals)}"
+      f"   pooled {decimals(summary['pooled'])}   95 % "
+      f"{interval(summary, decimals, ' to ')}"
     )
   lines += [f"  note: {warning}" for warning in found["warnings"]]
   lines += ["", f"  {folder / 'report.md'}"]

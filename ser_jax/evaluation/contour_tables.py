@@ -9,8 +9,8 @@ import pathlib
 
 import numpy as np
 
-from ser_jax.evaluation import pairing
-from ser_jax.evaluation.markdown import decimals, table
+from ser_jax.evaluation import conditions, pairing
+from ser_jax.evaluation.markdown import decimals, interval, on, spread, table
 
 NOTES = """\
 CCC of all test recordings one after another, in brackets that of validation
@@ -27,8 +27,8 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
 
   Args:
     rows: of the table.
-    reports: by row name, the content of `report.json`; rows without one are
-      not measured yet.
+    reports: by row name, see `conditions.read`; rows without one are not
+      measured yet.
     metric: `ccc`.
 
   Returns:
@@ -41,8 +41,9 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
     entry = pairing.measured(row, report)
     if report is not None:
       entry["summary"] = report["postprocessed"]["summary"]
+      entry["runs"] = len(report["postprocessed"]["runs"])
       if other is not None:
-        entry |= pairing.paired(_values(report, metric), _values(other, metric))
+        entry |= pairing.against(report, other, lambda r: _values(r, metric))
     found.append(entry)
   pairing.correct(found)
   return {"metric": metric, "targets": list(targets), "rows": found}
@@ -78,7 +79,7 @@ def render(
     header += [f"ours, {name}", "95 %", "plain"]
   header += ["difference", "p", "p (Holm)", "folds × seeds"]
   lines = [_line(row, found["targets"]) for row in found["rows"]]
-  notes = NOTES + pairing.NOTES
+  notes = conditions.render(found["rows"]) + NOTES + pairing.NOTES
   return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
 
 
@@ -94,10 +95,9 @@ def _line(row: dict, targets: list[str]) -> list[str]:
   for name in targets:
     after = test["after"][f"ccc_{name}"]
     reached = decimals(development["after"][f"ccc_{name}"]["mean"])
-    low, high = after["ci95"]
     cells += [
-      f"{decimals(after['mean'])} ± {decimals(after['std'])} ({reached})",
-      f"{decimals(low)} to {decimals(high)}",
+      f"{spread(after, row['runs'], decimals)} ({reached})",
+      interval(after, decimals, " to "),
       decimals(test["before"][f"ccc_{name}"]["mean"]),
     ]
   tested = ["", "", ""]
@@ -107,7 +107,14 @@ def _line(row: dict, targets: list[str]) -> list[str]:
   return [*cells, *tested, row["size"]]
 
 
-def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
+def draw(
+  found: dict,
+  path: pathlib.Path,
+  title: str,
+  x_label: str,
+  corpus: str = "",
+  paper_corpus: str = "",
+) -> None:
   """Every row's CCC of every target, with intervals over speakers.
 
   Args:
@@ -115,12 +122,15 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     path: the PNG file to write.
     title: of the figure.
     x_label: what rows are.
+    corpus: what ours is measured on, for the legend; empty to name none.
+    paper_corpus: what the paper's is, likewise.
   """
   import matplotlib
 
   from ser_jax.evaluation import figures
 
   plt, targets, rows = figures.plt, found["targets"], found["rows"]
+  own, paper = f"ours{on(corpus)}, 95 %", f"paper{on(paper_corpus)}"
   size = 2.0 + 3.2 * len(targets), 0.6 + 0.4 * len(rows)
   places = np.arange(len(rows))[::-1]
   with matplotlib.rc_context(figures.STYLE):
@@ -128,8 +138,8 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
       1, len(targets), figsize=size, sharey=True, squeeze=False
     )
     for axes, name in zip(panels[0], targets, strict=True):
-      _panel(axes, rows, places, name)
-      axes.set_xlabel(f"CCC of {name} on test speakers")
+      _panel(axes, rows, places, name, own, paper)
+      axes.set_xlabel(f"CCC of {name}, test speakers pooled")
     panels[0][0].set_yticks(places, [row["label"] for row in rows])
     panels[0][0].set_ylabel(x_label)
     figure.suptitle(title, fontsize=10)
@@ -141,7 +151,9 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     figures.write(figure, path)
 
 
-def _panel(axes, rows: list[dict], places: np.ndarray, name: str) -> None:
+def _panel(
+  axes, rows: list[dict], places: np.ndarray, name: str, own: str, paper: str
+) -> None:
   """One target: ours, and the paper's where it is of the same kind."""
   from ser_jax.evaluation import figures
 
@@ -149,7 +161,7 @@ def _panel(axes, rows: list[dict], places: np.ndarray, name: str) -> None:
   if name in kinds:
     axes.plot(
       [row["paper"]["test"][kinds.index(name)] for row in rows],
-      places + 0.15, "s", color=figures.ORANGE, label="paper, RECOLA",
+      places + 0.15, "s", color=figures.ORANGE, label=paper,
     )  # fmt: skip
   ours = [
     (place, row["summary"]["test"]["after"][f"ccc_{name}"])
@@ -158,9 +170,9 @@ def _panel(axes, rows: list[dict], places: np.ndarray, name: str) -> None:
   ]
   if ours:
     pooled = np.array([summary["pooled"] for _, summary in ours])
-    ends = np.array([summary["ci95"] for _, summary in ours])
+    ends = np.array([figures.ends(summary) for _, summary in ours])
     axes.errorbar(
       pooled, [place for place, _ in ours], fmt="o", color=figures.BLUE,
-      xerr=np.abs(ends - pooled[:, None]).T, capsize=3, label="ours, 95 %",
+      xerr=np.abs(ends - pooled[:, None]).T, capsize=3, label=own,
     )  # fmt: skip
   axes.axvline(0.0, color=figures.GREY, linewidth=1)

@@ -67,6 +67,11 @@ def write(figure: plt.Figure, path: pathlib.Path) -> None:
   plt.close(figure)
 
 
+def ends(summary: dict) -> list[float]:
+  """Of a summary's interval; where it has none, NaN, which is not drawn."""
+  return summary["ci95"] or [np.nan, np.nan]
+
+
 @matplotlib.rc_context(STYLE)
 def _confusion(found: dict):
   """Counts, coloured by the share of each true class."""
@@ -105,8 +110,9 @@ def _runs(found: dict):
   for run in found["runs"]:
     axes.plot(folds.index(run["fold"]), 100 * run["uar"], "o", color=BLUE,
               alpha=0.75)  # fmt: skip
-  low, high = (100 * value for value in summary["ci95"])
-  axes.axhspan(low, high, color=BLUE, alpha=0.12, label="pooled, 95 %")
+  if summary["ci95"] is not None:
+    low, high = (100 * value for value in summary["ci95"])
+    axes.axhspan(low, high, color=BLUE, alpha=0.12, label="pooled, 95 %")
   axes.axhline(100 * summary["mean"], color=BLUE, label="mean of runs")
   axes.axhline(100 * found["baseline"]["chance_uar"], color=GREY,
                linestyle="--", label="chance")  # fmt: skip

@@ -1,8 +1,10 @@
 """Rows of a table against each other: what all kinds of tables share."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from ser_jax.evaluation import statistics
+from ser_jax.evaluation import conditions, statistics
 from ser_jax.evaluation.markdown import folds
 
 NOTES = """\
@@ -20,23 +22,42 @@ def measured(row: dict, report: dict | None) -> dict:
 
   Args:
     row: see `configs/tables/rows.py`.
-    report: the content of its `report.json`; None if there is none yet.
+    report: see `conditions.read`; None if there is none yet.
 
   Returns:
-    The row's name, label and place, and of the report its size, its seconds
-    and its command.
+    The row's name, label and place, and of the report its size, its seconds,
+    its command and its conditions.
   """
   entry = {k: row[k] for k in ("name", "label", "paper", "curve", "x")}
   if report is None:
     return entry
-  return entry | {
-    "folds": report["folds"],
-    "seeds": report["seeds"],
-    "size": f"{folds(report)} × {report['seeds']}"
-    + (f" less {len(lost)}" if (lost := report.get("diverged")) else ""),
-    "seconds": sum(run["seconds"] for run in report["runs"]),
-    "command": report["command"],
-  }
+  return (
+    entry
+    | conditions.told(row, report)
+    | {
+      "folds": report["folds"],
+      "seeds": report["seeds"],
+      "size": f"{folds(report)} × {report['seeds']}"
+      + (f" less {len(lost)}" if (lost := report.get("diverged")) else ""),
+      "seconds": sum(run["seconds"] for run in report["runs"]),
+      "command": report["command"],
+    }
+  )
+
+
+def against(ours: dict, theirs: dict, values: Callable[[dict], Values]) -> dict:
+  """A row against another, if both were measured under the same conditions.
+
+  Args:
+    ours: see `conditions.read`.
+    theirs: of the row that it is tested against.
+    values: from such a report to its figures.
+
+  Returns:
+    See `paired`; if conditions differ, in what they `differ` alone.
+  """
+  differ = conditions.differ(ours, theirs)
+  return {"differ": differ} if differ else paired(values(ours), values(theirs))
 
 
 def paired(ours: Values, theirs: Values) -> dict:

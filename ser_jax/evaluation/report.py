@@ -167,7 +167,7 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
       # The folds of one initialisation together, one figure each.
       "by_seed": [float(metric(counts)) for counts in by_seed],
       "pooled": float(metric(total)),
-      "ci95": list(statistics.speaker_bootstrap(by_speaker, metric)),
+      "ci95": statistics.speaker_bootstrap(by_speaker, metric),
     }
     for name, metric in (("wa", metrics.wa), ("uar", metrics.uar))
   }

@@ -13,6 +13,8 @@ import scipy.stats
 from jaxtyping import Float, Num
 
 RESAMPLES = 2000
+# Speakers under which there is no interval, and under which it is too narrow.
+FEWEST, FEW = 5, 10
 
 
 def mean_and_std(values: Float[np.ndarray, "runs"]) -> dict[str, float]:
@@ -27,8 +29,11 @@ def speaker_bootstrap(
   *,
   seed: int = 0,
   resamples: int = RESAMPLES,
-) -> tuple[float, float]:
+) -> list[float] | None:
   """A 95 % interval of a pooled metric, speakers drawn with replacement.
+
+  Too few speakers do not show how speakers differ: of two, the interval would
+  be from the worse to the better one.
 
   Args:
     confusions: counts, or other sums, of each speaker (all seeds together).
@@ -37,15 +42,16 @@ def speaker_bootstrap(
     resamples: draws.
 
   Returns:
-    The 2.5 and 97.5 percentiles.
+    The 2.5 and 97.5 percentiles; None of fewer than `FEWEST` speakers.
   """
   speakers = len(confusions)
+  if speakers < FEWEST:
+    return None
   draws = np.random.default_rng(seed).multinomial(
     speakers, np.full(speakers, 1 / speakers), size=resamples
   )
   pooled = np.einsum("rs,sij->rij", draws, confusions)
-  low, high = np.percentile(metric(pooled), [2.5, 97.5])
-  return float(low), float(high)
+  return np.percentile(metric(pooled), [2.5, 97.5]).tolist()
 
 
 def one_tailed_t_test(

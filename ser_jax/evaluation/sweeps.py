@@ -1,6 +1,6 @@
 """Optimizers and learning rates side by side: time to a target, and the end.
 
-    metrics.jsonl, lr-RATE/report.json of each row -> table.{json,md,png}
+    lr-RATE/{metrics.jsonl,report.json} of each row -> table.{json,md,png}
 
 Rates and targets are chosen on validation speakers; test figures only told.
 """
@@ -18,14 +18,15 @@ from ser_jax.evaluation.markdown import decimals, percent, table
 
 TARGET = 0.95  # of the best epoch of all
 NOTES = """\
-Of each optimizer the learning rate whose best validation epoch is the highest,
-on average over runs (fold and seed); the other rates are below. One that is the
-lowest or the highest tried may have a better one beyond it. Target: {share} of
-the highest mean over runs of any epoch, {target} %; reached in the first epoch
-whose mean is there. Seconds are those of the program, which trains all rates
-and folds at once: all optimizers on one machine, one after the other, and worth
-as much as the machine was quiet. Test: mean and deviation over runs of the best
-validation epoch's weights, and of the last.
+Validation: the mean over runs (fold and seed) in the epoch where it is the
+highest. Of each optimizer the learning rate where that is the highest; the
+other rates are below. One that is the lowest or the highest tried may have a
+better one beyond it. Target: {share} of the highest validation of all,
+{target} %; reached in the first epoch whose mean is there. Fewest epochs: to
+the target at any of the rates. Seconds are those of the program, which trains
+all rates and folds at once: all optimizers on one machine, one after the other,
+and worth as much as the machine was quiet. Test: mean and deviation over runs
+of the weights of each run's best validation epoch, and of the last.
 """
 
 
@@ -67,11 +68,10 @@ def console(
   Returns:
     A line a rate, and where to look.
   """
-  history = training_log.read(workdir)
   name, shown = metric.upper(), decimals if metric == "ccc" else percent
   lines = ["", f"learning rate   best validation {name}   test {name}", ""]
   for rate, report in reports.items():
-    own = summarize(history, rate, metric)
+    own = summarize(rate_folder(workdir, rate), report, metric)
     test = report["summary"][metric]
     lines.append(
       f"  {rate:<12g}  {shown(own['validation']):>8}             "
@@ -82,35 +82,34 @@ def console(
   return "\n".join([*lines, "", f"  {workdir}/lr-*/report.md"])
 
 
-def summarize(history: list[dict], rate: float, metric: str) -> dict:
+def summarize(folder: pathlib.Path, report: dict, metric: str) -> dict:
   """The course of one learning rate, in the last stage.
 
   Args:
-    history: lines of the training log.
-    rate: whose lines to take.
+    folder: of the rate, with its lines of the log.
+    report: of the rate, whose runs are taken and no others.
     metric: of validation.
 
   Returns:
-    `validation`, the mean over runs of each run's best epoch; `curve` and
-    `loss`, means over runs of the validation metric and of the training loss
-    at each epoch; `seconds`, passed at the end of each epoch.
+    `curve` and `loss`, means over runs of the validation metric and of the
+    training loss at each epoch; `validation`, the highest of the curve;
+    `seconds`, passed at the end of each epoch.
   """
-  last, _ = training_log.last_stage(history)
-  runs = training_log.by_run([line for line in last if line["rate"] == rate])
+  last, _ = training_log.last_stage(training_log.read(folder))
+  logged = training_log.by_run(last)
+  runs = [logged[run["fold"], run["seed"]] for run in report["runs"]]
   # Runs that stop early keep what they have.
-  epochs = max(map(len, runs.values()))
-  padded = [
-    lines + lines[-1:] * (epochs - len(lines)) for lines in runs.values()
-  ]
+  epochs = max(map(len, runs))
+  padded = [lines + lines[-1:] * (epochs - len(lines)) for lines in runs]
 
   def mean(value) -> list[float]:
     found = np.array([[value(line) for line in lines] for lines in padded])
     return found.mean(axis=0).tolist()
 
-  values = [[x["validation"][metric] for x in lines] for lines in padded]
+  curve = mean(lambda line: line["validation"][metric])
   return {
-    "validation": float(np.max(values, axis=1).mean()),
-    "curve": mean(lambda line: line["validation"][metric]),
+    "validation": max(curve),
+    "curve": curve,
     "loss": mean(lambda line: line["train"]["loss"]),
     "seconds": np.cumsum(mean(lambda line: line["seconds"])).tolist(),
   }
@@ -130,13 +129,13 @@ def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
   """
   found = []
   for row in rows:
-    workdir, rates = folder / row["name"], []
+    rates = []
     for rate in row["rates"]:
-      path = rate_folder(workdir, rate) / "report.json"
+      path = rate_folder(folder / row["name"], rate) / "report.json"
       if path.exists():
         report = json.loads(path.read_text())
         rates.append(
-          {"rate": rate, **summarize(training_log.read(workdir), rate, metric)}
+          {"rate": rate, **summarize(path.parent, report, metric)}
           | {"test": report["summary"][metric],
              "last_epoch": report["last_epoch"][metric],
              "runs": len(report["runs"])}
@@ -145,7 +144,7 @@ def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
     if rates:
       found.append({"label": row["label"], "rates": rates})
   every = list(itertools.chain.from_iterable(row["rates"] for row in found))
-  best = max((max(each["curve"]) for each in every), default=0.0)
+  best = max((each["validation"] for each in every), default=0.0)
   for each in every:
     each["reached"] = _reached(each, TARGET * best)
   found.sort(key=lambda row: -row["rates"][0]["validation"])
@@ -164,7 +163,10 @@ def render(found: dict, title: str) -> str:
   """The comparison as Markdown."""
   name = found["metric"].upper()
   chosen = [
-    [row["label"], *_cells(row["rates"][0], _edge(row["rates"]))]
+    [
+      *(row["label"], *_cells(row["rates"][0], _edge(row["rates"]))),
+      _fastest(row["rates"]),
+    ]
     for row in found["rows"]
   ]
   every = [
@@ -181,7 +183,7 @@ def render(found: dict, title: str) -> str:
     share=f"{100 * TARGET:.0f} %", target=percent(found["target"])
   )
   parts = [
-    *(f"# {title}", table(header, chosen), notes),
+    *(f"# {title}", table([*header, "fewest epochs"], chosen), notes),
     *("![curves](table.png)", "## Every learning rate", table(header, every)),
   ]
   return "\n\n".join(parts) + "\n"
@@ -193,6 +195,15 @@ def _edge(rates: list[dict]) -> str:
   if others and chosen < min(others):
     return " (lowest)"
   return " (highest)" if others and chosen > max(others) else ""
+
+
+def _fastest(rates: list[dict]) -> str:
+  """The fewest epochs to the target, and the rate that takes them."""
+  there = [each for each in rates if each["reached"]]
+  if not there:
+    return "not reached"
+  best = min(there, key=lambda each: each["reached"]["epochs"])
+  return f"{best['reached']['epochs']} at {best['rate']:g}"
 
 
 def _cells(each: dict, edge: str = "") -> list[str]:

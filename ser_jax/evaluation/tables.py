@@ -10,8 +10,8 @@ import pathlib
 import numpy as np
 from jaxtyping import Float
 
-from ser_jax.evaluation import pairing, statistics
-from ser_jax.evaluation.markdown import percent, table
+from ser_jax.evaluation import conditions, pairing, statistics
+from ser_jax.evaluation.markdown import interval, on, percent, spread, table
 
 NOTES = """\
 Ours: mean and deviation over runs (fold and seed) of the weights of each run's
@@ -39,8 +39,8 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
 
   Args:
     rows: of the table.
-    reports: by row name, the content of `report.json`; rows without one are
-      not measured yet.
+    reports: by row name, see `conditions.read`; rows without one are not
+      measured yet.
     metric: `wa` or `uar`: what the paper reports.
 
   Returns:
@@ -63,8 +63,9 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
       }
       entry |= _validation(report, metric)
       if other is not None:
-        entry |= pairing.paired(_values(report, metric), _values(other, metric))
-        entry |= _one_tailed(report, other, metric)
+        entry |= pairing.against(report, other, lambda r: _values(r, metric))
+        if "differ" not in entry:
+          entry |= _one_tailed(report, other, metric)
     found.append(entry)
   pairing.correct(found)
   return {"metric": metric, "rows": found}
@@ -112,11 +113,17 @@ def render(
   Returns:
     The text.
   """
-  on = "" if paper_corpus == corpus else f" on {paper_corpus}"
+  theirs = "" if paper_corpus == corpus else on(paper_corpus)
   metric = NAMES[found["metric"]]
   other = next(name for name in NAMES.values() if name != metric)
   header = [
-    *("", f"paper{on}, {metric} %", f"ours, {metric} %", "95 %", "last epoch"),
+    *(
+      "",
+      f"paper{theirs}, {metric} %",
+      f"ours, {metric} %",
+      "95 %",
+      "last epoch",
+    ),
     *(f"{other} %", "difference", "p", "p (Holm)", "folds × seeds"),
   ]
   lines = [_line(row, found["metric"]) for row in found["rows"]]
@@ -127,11 +134,12 @@ def render(
     notes += note
     for line, row in zip(lines, found["rows"], strict=True):
       line += cells(row, found["metric"])
-  text = f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
-  return text + _recalls(found["rows"], on)
+  text = f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n"
+  text += conditions.render(found["rows"]) + notes
+  return text + _recalls(found["rows"], theirs)
 
 
-def _recalls(rows: list[dict], on: str) -> str:
+def _recalls(rows: list[dict], theirs: str) -> str:
   """Class by class, where the paper has them."""
   rows = [row for row in rows if row["recalls"]]
   if not rows:
@@ -139,7 +147,7 @@ def _recalls(rows: list[dict], on: str) -> str:
   names = list(rows[0]["recalls"])
   lines = [[row["label"], *_cells_of_recalls(row, names)] for row in rows]
   text = table(["", *(f"{name} %" for name in names)], lines)
-  return f"\n## Recalls\n\n{text}\n\n{RECALLS.format(on=on)}"
+  return f"\n## Recalls\n\n{text}\n\n{RECALLS.format(on=theirs)}"
 
 
 def _cells_of_recalls(row: dict, names: list[str]) -> list[str]:
@@ -152,23 +160,19 @@ def _cells_of_recalls(row: dict, names: list[str]) -> list[str]:
   ]
 
 
-def _spread(part: dict[str, float]) -> str:
-  return f"{percent(part['mean'])} ± {percent(part['std'])}"
-
-
 def _cells_of_seeds(row: dict, metric: str) -> list[str]:
   if "summary" not in row:
     return ["", ""]
   values = _by_seed(row, metric)
-  if len(values) == 1:
-    return [percent(values[0]), ""]
-  pooled = statistics.mean_and_std(values)
-  return [_spread(pooled), f"{row['p_t']:.3f}" if "p_t" in row else ""]
+  pooled = spread(statistics.mean_and_std(values), len(values))
+  return [pooled, f"{row['p_t']:.3f}" if "p_t" in row else ""]
 
 
 def _cells_of_validation(row: dict, metric: str) -> list[str]:
   del metric
-  return [_spread(row["validation"]) if "validation" in row else ""]
+  if "validation" not in row:
+    return [""]
+  return [spread(row["validation"], row["runs"])]
 
 
 EXTRA = {
@@ -187,7 +191,7 @@ def _line(row: dict, metric: str) -> list[str]:
   if "summary" not in row:
     return [row["label"], paper, *["not yet"], *[""] * 7]
   summary, other = row["summary"], "uar" if metric == "wa" else "wa"
-  low, high = summary[metric]["ci95"]
+  runs, last = row["runs"], row["last_epoch"]
   tested = ["", "", ""]
   if "p" in row:
     tested = [
@@ -195,20 +199,26 @@ def _line(row: dict, metric: str) -> list[str]:
       f"{row['p']:.3f}",
       f"{row['p_holm']:.3f}",
     ]
-  last = row["last_epoch"]
   return [
     row["label"],
     paper,
-    _spread(summary[metric]),
-    f"{percent(low)}–{percent(high)}",
-    "" if last is None else _spread(last[metric]),
-    _spread(summary[other]),
+    spread(summary[metric], runs),
+    interval(summary[metric]),
+    "" if last is None else spread(last[metric], runs),
+    spread(summary[other], runs),
     *tested,
     row["size"],
   ]
 
 
-def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
+def draw(
+  found: dict,
+  path: pathlib.Path,
+  title: str,
+  x_label: str,
+  corpus: str = "",
+  paper_corpus: str = "",
+) -> None:
   """Every curve over x, with intervals, and the paper's beside it.
 
   Args:
@@ -216,6 +226,8 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     path: the PNG file to write.
     title: of the figure.
     x_label: what x is.
+    corpus: what ours is measured on, for the legend; empty to name none.
+    paper_corpus: what the paper's is, likewise.
   """
   import matplotlib
 
@@ -234,7 +246,8 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
     )
     for axes, (curve, mine) in zip(panels[0], curves.items(), strict=True):
       places = list(dict.fromkeys(row["x"] for row in mine))
-      _curve(axes, mine, places, metric)
+      _paper(axes, mine, places, f"paper{on(paper_corpus)} ± deviation")
+      _ours(axes, mine, places, metric, f"ours{on(corpus)}, 95 %")
       _yardsticks(axes, found["rows"], metric, curve)
       axes.set_xticks(range(len(places)), places)
       if max(map(len, places)) > 6:
@@ -242,7 +255,7 @@ def draw(found: dict, path: pathlib.Path, title: str, x_label: str) -> None:
                  rotation_mode="anchor")  # fmt: skip
       axes.set_xlabel(x_label)
       axes.set_title(curve, fontsize=9)
-    panels[0][0].set_ylabel(f"{NAMES[metric]} on test speakers (%)")
+    panels[0][0].set_ylabel(f"{NAMES[metric]}, test speakers pooled (%)")
     named = {}
     for axes in panels[0]:
       handles, labels = axes.get_legend_handles_labels()
@@ -267,34 +280,42 @@ def _yardsticks(axes, rows: list[dict], metric: str, curve: str) -> None:
   ]
   styles = itertools.cycle(("-", "--", "-.", ":"))
   for row, style in zip(lines, styles, strict=False):
-    value = 100 * row["summary"][metric]["mean"]
+    value = 100 * row["summary"][metric]["pooled"]
     axes.axhline(
       value, color=figures.GREY, linewidth=1, linestyle=style,
       label=row["label"],
     )  # fmt: skip
 
 
-def _curve(axes, rows: list[dict], places: list[str], metric: str) -> None:
-  """Ours with 95 % intervals over speakers, the paper's with deviations."""
+def _paper(axes, rows: list[dict], places: list[str], label: str) -> None:
+  """The paper's figures, with deviations."""
   from ser_jax.evaluation import figures
 
-  paper = [row for row in rows if row["paper"]]
-  if paper:
+  rows = [row for row in rows if row["paper"]]
+  if rows:
     axes.errorbar(
-      [places.index(row["x"]) + 0.08 for row in paper],
-      [row["paper"][0] for row in paper],
-      [row["paper"][1] or 0.0 for row in paper],
-      fmt="s--", color=figures.ORANGE, capsize=3, label="paper ± deviation",
+      [places.index(row["x"]) + 0.08 for row in rows],
+      [row["paper"][0] for row in rows],
+      [row["paper"][1] or 0.0 for row in rows],
+      fmt="s--", color=figures.ORANGE, capsize=3, label=label,
     )  # fmt: skip
-  ours = [row for row in rows if "summary" in row]
-  if not ours:
+
+
+def _ours(
+  axes, rows: list[dict], places: list[str], metric: str, label: str
+) -> None:
+  """Our pooled figures, with the intervals over speakers that are theirs."""
+  from ser_jax.evaluation import figures
+
+  rows = [row for row in rows if "summary" in row]
+  if not rows:
     return
-  values = np.array(
-    [[s["pooled"], *s["ci95"]] for s in (r["summary"][metric] for r in ours)]
-  )
+  summaries = [row["summary"][metric] for row in rows]
+  pooled = np.array([summary["pooled"] for summary in summaries])
+  ends = np.array([figures.ends(summary) for summary in summaries])
   axes.errorbar(
-    [places.index(row["x"]) - 0.08 for row in ours],
-    100 * values[:, 0],
-    100 * np.abs(values[:, 1:].T - values[:, 0]),
-    fmt="o-", color=figures.BLUE, capsize=3, label="ours, 95 %",
+    [places.index(row["x"]) - 0.08 for row in rows],
+    100 * pooled,
+    100 * np.abs(ends.T - pooled),
+    fmt="o-", color=figures.BLUE, capsize=3, label=label,
   )  # fmt: skip

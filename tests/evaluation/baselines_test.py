@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from ser_jax.data.statistics import InputPlan
 from ser_jax.errors import UserError
 from ser_jax.evaluation import baselines
 
@@ -83,3 +84,62 @@ def test_majority_is_that_of_the_training_part():
   labels[FOLD.train[:30]] = 2
   scores = baselines.majority(x, labels, FOLD, CLASSES, "uar")
   np.testing.assert_array_equal(scores.argmax(axis=1), np.full(30, 2))
+
+
+def dataset(features, labels, speakers, normalize):
+  """Functionals in memory, on the one fold."""
+  plan = InputPlan(
+    frames=1,
+    stored=1,
+    resample=False,
+    standardize=normalize == "speaker",
+    buckets=(1,),
+    normalize=normalize,
+  )
+  return types.SimpleNamespace(
+    shards=types.SimpleNamespace(
+      table=types.SimpleNamespace(
+        ids=np.arange(90), speakers=speakers, frames={}
+      ),
+      metadata={"inputs": {"functionals": {"dim": features.shape[1]}}},
+      read=lambda index: {"functionals": features[index]},
+    ),
+    labels=labels,
+    classes=("a", "b", "c"),
+    protocol=types.SimpleNamespace(folds=(FOLD,)),
+    examples=types.SimpleNamespace(
+      plans={"functionals": plan}, speakers=speakers
+    ),
+    contours=None,
+  )
+
+
+@pytest.mark.parametrize("normalize", ["train", "speaker"])
+def test_functionals_are_normalised_by_speaker_where_asked(normalize):
+  x, labels = corpus()
+  speakers = np.repeat(np.arange(6, dtype=np.int32), 15)
+
+  def scores(features):
+    found = dataset(features, labels, speakers, normalize)
+    predict = baselines.predict(
+      baselines.linear_svm, found, "uar", "functionals"
+    )
+    return predict["scores"]
+
+  # Each speaker at a level and in a range of their own.
+  level = (10.0 * speakers[:, None]).astype(np.float32)
+  other = level + x * (1 + speakers[:, None])
+  same = np.allclose(scores(other), scores(x), atol=1e-3)
+  assert same == (normalize == "speaker")
+  if normalize == "train":
+    expected = x
+  else:
+    each = x.reshape(6, 15, -1)
+    expected = (each - each.mean(1, keepdims=True)) / each.std(1, keepdims=True)
+  np.testing.assert_allclose(
+    scores(x),
+    baselines.linear_svm(
+      expected.reshape(x.shape), labels, FOLD, CLASSES, "uar"
+    ),
+    atol=1e-3,
+  )

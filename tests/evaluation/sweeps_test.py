@@ -22,20 +22,33 @@ def line(fold, rate, epoch, uar):
   }
 
 
+def write_log(folder, lines):
+  """The log of a folder, which is made."""
+  folder.mkdir(parents=True, exist_ok=True)
+  text = "".join(json.dumps(each) + "\n" for each in lines)
+  (folder / "metrics.jsonl").write_text(text)
+
+
+def report_of(*folds):
+  """What is read of the report of these folds with seed 0."""
+  figures = {"uar": {"mean": 0.5, "std": 0.1}}
+  runs = [{"fold": fold, "seed": 0} for fold in folds]
+  return {"summary": figures, "last_epoch": figures, "runs": runs}
+
+
 def write_row(folder, curves):
   """Logs and reports of an optimizer: rate to fold to validation UAR."""
-  folder.mkdir()
-  with open(folder / "metrics.jsonl", "w") as file:
-    for rate, folds in curves.items():
-      for fold, values in folds.items():
-        for epoch, uar in enumerate(values):
-          file.write(json.dumps(line(fold, rate, epoch, uar)) + "\n")
-  for rate in curves:
-    figures = {"uar": {"mean": 0.5, "std": 0.1}}
-    sweeps.rate_folder(folder, rate).mkdir()
-    (sweeps.rate_folder(folder, rate) / "report.json").write_text(
-      json.dumps({"summary": figures, "last_epoch": figures, "runs": [1, 2]})
+  for rate, folds in curves.items():
+    own = sweeps.rate_folder(folder, rate)
+    write_log(
+      own,
+      [
+        line(fold, rate, epoch, uar)
+        for fold, values in folds.items()
+        for epoch, uar in enumerate(values)
+      ],
     )
+    (own / "report.json").write_text(json.dumps(report_of(*folds)))
 
 
 def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
@@ -46,7 +59,7 @@ def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
       1.0: {"a": [0.3, 0.3, 0.3], "b": [0.3, 0.3, 0.3]},
     },
   )
-  write_row(tmp_path / "two", {0.1: {"a": [0.7, 0.5], "b": [0.7]}})
+  write_row(tmp_path / "two", {0.1: {"a": [0.68, 0.5], "b": [0.68]}})
   rows = [
     {"name": "two", "label": "two", "rates": (0.1,)},
     {"name": "one", "label": "one", "rates": (0.1, 1.0)},
@@ -56,15 +69,15 @@ def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
   assert [row["label"] for row in found["rows"]] == ["one", "two"]
   best, other = found["rows"][0]["rates"]
   assert (best["rate"], other["rate"]) == (0.1, 1.0)
-  assert best["validation"] == pytest.approx(0.8)
   # The mean over folds is .3, .7, .7, hence the target .95 x .7.
+  assert best["validation"] == pytest.approx(0.7)
   assert best["reached"] == {"epochs": 2, "seconds": 4.0}
   assert other["reached"] is None
   assert found["target"] == pytest.approx(0.665)
   assert best["curve"] == pytest.approx([0.3, 0.7, 0.7])
   assert best["seconds"] == pytest.approx([2, 4, 6])
   # A run that stopped early stays where it was.
-  assert found["rows"][1]["rates"][0]["curve"] == pytest.approx([0.7, 0.6])
+  assert found["rows"][1]["rates"][0]["curve"] == pytest.approx([0.68, 0.59])
   sweeps.write(rows, tmp_path, "uar", "title")
   text = (tmp_path / "table.md").read_text()
   assert "not reached" in text
@@ -74,13 +87,44 @@ def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
   assert (tmp_path / "table.png").stat().st_size
 
 
-def test_only_the_last_stage_is_judged():
+def test_noise_is_no_merit(tmp_path):
+  """A rate whose runs have their peaks apart is not the better one."""
+  noisy = {"a": [0.9, 0.1, 0.5], "b": [0.1, 0.9, 0.5]}
+  calm = {"a": [0.5, 0.58, 0.6], "b": [0.5, 0.58, 0.6]}
+  fast = {"a": [0.58, 0.5, 0.5], "b": [0.58, 0.5, 0.5]}
+  write_row(tmp_path / "one", {0.1: noisy, 1.0: calm, 10.0: fast})
+  rows = [{"name": "one", "label": "one", "rates": (0.1, 1.0, 10.0)}]
+  text = sweeps.write(rows, tmp_path, "uar", "title")
+  (found,) = json.loads((tmp_path / "table.json").read_text())["rows"]
+  assert [each["rate"] for each in found["rates"]] == [1.0, 10.0, 0.1]
+  # The chosen rate is at .95 x .6 after two epochs, the largest after one.
+  assert "| one | 1 | 60.0 | 2 | 4.0 |" in text
+  assert "| 1 at 10 |" in text
+
+
+def test_runs_that_no_report_has_are_not_judged(tmp_path):
+  """Those that diverged, and those of a training that was ended."""
+  write_row(tmp_path / "one", {0.1: {"a": [0.2, 0.6], "b": [0.9]}})
+  own = sweeps.rate_folder(tmp_path / "one", 0.1)
+  (own / "report.json").write_text(json.dumps(report_of("a")))
+  # The training's own log is of another, which is still under way.
+  write_log(tmp_path / "one", [line("a", 0.1, 0, 0.1)])
+  rows = [{"name": "one", "label": "one", "rates": (0.1,)}]
+  (row,) = sweeps.compare(rows, tmp_path, "uar")["rows"]
+  assert row["rates"][0]["curve"] == pytest.approx([0.2, 0.6])
+  assert row["rates"][0]["runs"] == 1
+  text = sweeps.console({0.1: report_of("a")}, tmp_path / "one", "uar", ["b"])
+  assert "0.1" in text and " 60.0 " in text
+
+
+def test_only_the_last_stage_is_judged(tmp_path):
   history = [
     line("a", 0.1, epoch, uar) | {"stage": stage}
     for stage, values in (("first", [0.9, 0.9]), ("second", [0.4, 0.6]))
     for epoch, uar in enumerate(values)
   ]
-  found = sweeps.summarize(history, 0.1, "uar")
+  write_log(tmp_path, history)
+  found = sweeps.summarize(tmp_path, report_of("a"), "uar")
   assert found["curve"] == pytest.approx([0.4, 0.6])
   assert found["validation"] == pytest.approx(0.6)
 
@@ -97,8 +141,8 @@ def config_of(shards, **changes):
 
 def test_the_console_has_the_metric_that_epochs_were_chosen_by(tmp_path):
   entry = line("a", 0.1, 0, 0.0) | {"validation": {"ccc": 0.5}}
-  (tmp_path / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
-  report = {"summary": {"ccc": {"mean": 0.25, "std": 0.125}}}
+  write_log(sweeps.rate_folder(tmp_path, 0.1), [entry])
+  report = report_of("a") | {"summary": {"ccc": {"mean": 0.25, "std": 0.125}}}
   text = sweeps.console({0.1: report}, tmp_path, "ccc", ["a-lr1"])
   assert "best validation CCC   test CCC" in text
   assert ".500 " in text and ".250 ± .125" in text

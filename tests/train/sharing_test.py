@@ -33,6 +33,16 @@ def test_values_by_themselves(name):
     ("adafactor", {}),
     ("muon", {}),
     ("prodigy", {}),
+    ("dadapt_adamw", {"learning_rate": 1.0}),
+    (
+      "adam",
+      {
+        "clip_norm": 1.0,
+        "learning_rate": 1e-4,
+        "schedule": "warmup_cosine_decay_schedule",
+        "schedule_kwargs": "warmup_steps=5",
+      },
+    ),
     ("schedule_free_adamw", {}),
     *(("adam", {"clip_norm": norm}) for norm in (1.0, 1e3, 1e6)),
   ],
