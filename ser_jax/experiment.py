@@ -34,7 +34,7 @@ from ser_jax.models.table import MODELS
 from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
 from ser_jax.train import groups, loop, precision, processes
-from ser_jax.train.compile import make_layout
+from ser_jax.train.devices import make_layout
 from ser_jax.train.engine import Engine
 from ser_jax.train.optimizers import make_optimizer
 

@@ -11,7 +11,8 @@ from ser_jax.models.table import MODELS
 from ser_jax.tasks.table import TASKS
 from ser_jax.tasks.task import Stage
 from ser_jax.train import precision
-from ser_jax.train.compile import Layout, device_kind
+from ser_jax.train.compile import Layout
+from ser_jax.train.devices import device_kind
 from ser_jax.train.optimizers import make_optimizer
 from ser_jax.train.sharing import require_elementwise, sharing
 

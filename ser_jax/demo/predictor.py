@@ -25,12 +25,8 @@ from ser_jax.inference import FoldArrays, Inputs, Lengths, Predictor, Recipe
 from ser_jax.system import KINDS, make_stages
 from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import groups, loop
-from ser_jax.train.compile import (
-  Layout,
-  Program,
-  device_kind,
-  make_layout,
-)
+from ser_jax.train.compile import Layout, Program
+from ser_jax.train.devices import device_kind, make_layout
 from ser_jax.train.step import predict_step
 
 NOBODY = np.zeros(0, np.int32)

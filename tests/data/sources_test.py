@@ -108,7 +108,7 @@ def test_nearest_interpolation_by_hand():
 
 
 def test_resident_holds_no_padding(shards):
-  """Frames of all, and a batch's length to read on in; cut out, zeros follow."""
+  """Frames of all, and room for a batch behind them; cut out, zeros follow."""
   examples = examples_of(shards)
   source = Resident(examples)
   for name, plan in examples.plans.items():

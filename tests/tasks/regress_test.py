@@ -14,7 +14,8 @@ from configs import adieu
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import regress, table
-from ser_jax.train.compile import Program, make_layout
+from ser_jax.train.compile import Program
+from ser_jax.train.devices import make_layout
 from ser_jax.train.state import init_state
 from ser_jax.train.step import train_step
 

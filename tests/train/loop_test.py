@@ -26,7 +26,8 @@ from ser_jax.errors import UserError
 from ser_jax.tasks.classify import classify
 from ser_jax.train import loop
 from ser_jax.train.checkpoint import Checkpoints
-from ser_jax.train.compile import Program, make_layout
+from ser_jax.train.compile import Program
+from ser_jax.train.devices import make_layout
 from ser_jax.train.engine import Engine
 from ser_jax.train.state import init_state
 from ser_jax.train.step import predict_step, train_step

@@ -14,7 +14,8 @@ from ser_jax.errors import UserError
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.tasks.classify import classify
-from ser_jax.train.compile import Program, make_layout
+from ser_jax.train.compile import Program
+from ser_jax.train.devices import make_layout
 from ser_jax.train.sharing import sharing
 from ser_jax.train.state import init_state
 from ser_jax.train.step import predict_step, train_step
@@ -232,6 +233,10 @@ def test_selection_is_by_run():
     ({"optimizer_state": "sharded", "data": 7}, "divides 960"),
     ({"optimizer_state": "sharded", "backend": "pmap"}, "backend='pmap'"),
     ({"runs": "shard", "backend": "pmap"}, "backend='pmap'"),
+    ({"runs": "vmap", "run": 2, "backend": "pmap"}, "run=2 is for runs that"),
+    ({"run": 4}, "run=4 is for runs that"),
+    ({"runs": "shard", "data": 2}, "whole runs, no share of a batch"),
+    ({"runs": "shard", "optimizer_state": "sharded"}, "whole runs"),
     ({"data": 9}, "there are 8"),
     ({"data": 3}, "does not divide by the 3"),
     ({"runs": "vmap", "run": 3}, "the 4 runs of a program"),
