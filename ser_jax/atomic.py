@@ -13,10 +13,16 @@ import numpy as np
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A place to write to, which becomes the file when all went well."""
-  temporary = path.with_name(f".{path.name}.partial")
-  yield temporary
-  os.replace(temporary, path)
+  """A place to write to, which becomes the file when all went well.
+
+  Of this process alone: others may write the same file, and the last one has it.
+  """
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -19,3 +19,14 @@ def test_what_failed_leaves_the_old(tmp_path):
     temporary.write_text("half")
     raise KeyError
   assert path.read_text() == "old"
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_processes_do_not_share_what_is_half_written(tmp_path, monkeypatch):
+  path = tmp_path / "table.md"
+  with atomic.replacing(path) as ours:
+    ours.write_text("ours")
+    monkeypatch.setattr(atomic.os, "getpid", lambda: 1)
+    atomic.write_text(path, "theirs")
+    assert path.read_text() == "theirs"
+  assert path.read_text() == "ours"
