@@ -15,7 +15,7 @@ import numpy as np
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """A place to write to, which becomes the file when all went well.
 
-  Of this process alone: others may write the same file, and the last one has it.
+  Of this process alone: others may write the same file; the last one has it.
   """
   temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
   try:
