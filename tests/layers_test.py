@@ -42,7 +42,7 @@ MAY_IMPORT = {
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},
-  "ser_jax.evaluation": FLOOR | {"ser_jax.data"},
+  "ser_jax.evaluation": FLOOR | {"ser_jax.data", "ser_jax.workdir"},
   "ser_jax.workdir": FLOOR,
   # Read where features are made, hence without JAX (see below), which
   # `data.recordings` does without, too.

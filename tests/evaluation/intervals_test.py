@@ -26,7 +26,15 @@ def test_bootstrap_brackets_the_pooled_value_and_is_repeatable():
   low, high = statistics.speaker_bootstrap(counts, metrics.uar)
   assert low < metrics.uar(counts.sum(axis=0)) < high
   again = statistics.speaker_bootstrap(counts, metrics.uar)
-  assert (low, high) == again
+  assert [low, high] == again
+
+
+def test_too_few_speakers_have_no_interval():
+  """Of two it would be from the worse to the better."""
+  accuracies = np.linspace(0.4, 0.9, statistics.FEWEST)
+  assert statistics.speaker_bootstrap(speakers(accuracies), metrics.uar)
+  few = speakers(accuracies[1:])
+  assert statistics.speaker_bootstrap(few, metrics.uar) is None
 
 
 def test_speakers_that_are_alike_give_no_width():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ser_jax.evaluation import pairing, statistics, tables
+from ser_jax.evaluation import figures, pairing, statistics, tables
 
 
 def report(values, folds=5, of=None):
@@ -23,6 +23,7 @@ def report(values, folds=5, of=None):
     "summary": {"wa": part, "uar": part},
     "folds": folds,
     "protocol": {"folds": of or folds},
+    **{"speaker_independent": True, "transductive": False, "speakers": 12},
     "seeds": len(values) // folds,
     "command": "python -m ser_jax.reproduce",
   }  # fmt: skip
@@ -166,6 +167,24 @@ def test_columns_that_a_table_asks_for():
     single | {"extra": extra[:1]}, "Table 1", "emodb", "emodb"
   )
   assert "| 54.4 |  |" in text  # a single seed has no deviation
+
+
+def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
+  """The corpora of ours and of the paper's are named, too."""
+  svm = report(A)
+  svm["summary"]["wa"] = svm["summary"]["wa"] | {"mean": 0.1, "pooled": 0.8}
+  rows = [row("a"), row("svm") | {"curve": None, "x": None, "paper": None}]
+  found = tables.compare(rows, {"a": report(A), "svm": svm}, "wa")
+  drawn = []
+  monkeypatch.setattr(figures, "write", lambda figure, _: drawn.append(figure))
+  tables.draw(found, tmp_path / "x.png", "Table", "x", "emodb", "iemocap")
+  (axes,), (legend,) = drawn[0].axes, drawn[0].legends
+  level = next(x for x in axes.lines if x.get_label() == "row svm")
+  assert level.get_ydata()[0] == pytest.approx(80.0)
+  named = {text.get_text() for text in legend.get_texts()}
+  assert named == {
+    "paper on iemocap ± deviation", "ours on emodb, 95 %", "row svm"
+  }  # fmt: skip
 
 
 def test_a_figure_is_drawn_of_what_there_is(tmp_path):
