@@ -246,8 +246,8 @@ def draw(
     )
     for axes, (curve, mine) in zip(panels[0], curves.items(), strict=True):
       places = list(dict.fromkeys(row["x"] for row in mine))
-      _paper(axes, mine, places, f"paper{on(paper_corpus)} ± deviation")
-      _ours(axes, mine, places, metric, f"ours{on(corpus)}, 95 %")
+      _paper(axes, mine, places, f"paper{on(paper_corpus)}")
+      _ours(axes, mine, places, metric, f"ours{on(corpus)}")
       _yardsticks(axes, found["rows"], metric, curve)
       axes.set_xticks(range(len(places)), places)
       if max(map(len, places)) > 6:
@@ -292,6 +292,8 @@ def _paper(axes, rows: list[dict], places: list[str], label: str) -> None:
   from ser_jax.evaluation import figures
 
   rows = [row for row in rows if row["paper"]]
+  if any(row["paper"][1] for row in rows):
+    label += " ± deviation"
   if rows:
     axes.errorbar(
       [places.index(row["x"]) + 0.08 for row in rows],
@@ -311,6 +313,8 @@ def _ours(
   if not rows:
     return
   summaries = [row["summary"][metric] for row in rows]
+  if any(summary["ci95"] for summary in summaries):
+    label += ", 95 %"
   pooled = np.array([summary["pooled"] for summary in summaries])
   ends = np.array([figures.ends(summary) for summary in summaries])
   axes.errorbar(
