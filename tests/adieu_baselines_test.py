@@ -43,8 +43,8 @@ def test_chains_are_chosen_saved_and_reported(trained):
     assert development["after"][f"ccc_{name}"] == pytest.approx(
       development["before"][f"ccc_{name}"] + gained
     )
-    low, high = after["summary"]["test"]["after"][f"ccc_{name}"]["ci95"]
-    assert -1 <= low <= high <= 1
+    # The speakers of one fold are too few for an interval.
+    assert after["summary"]["test"]["after"][f"ccc_{name}"]["ci95"] is None
     before = run["test"]["before"][f"ccc_{name}"]
     assert before == pytest.approx(found["runs"][0][f"ccc_{name}"])
   assert "## Post-processing" in (folder / "report.md").read_text()

@@ -130,7 +130,7 @@ def draw(
   from ser_jax.evaluation import figures
 
   plt, targets, rows = figures.plt, found["targets"], found["rows"]
-  own, paper = f"ours{on(corpus)}, 95 %", f"paper{on(paper_corpus)}"
+  own, paper = f"ours{on(corpus)}", f"paper{on(paper_corpus)}"
   size = 2.0 + 3.2 * len(targets), 0.6 + 0.4 * len(rows)
   places = np.arange(len(rows))[::-1]
   with matplotlib.rc_context(figures.STYLE):
@@ -170,6 +170,8 @@ def _panel(
   ]
   if ours:
     pooled = np.array([summary["pooled"] for _, summary in ours])
+    if any(summary["ci95"] for _, summary in ours):
+      own += ", 95 %"
     ends = np.array([figures.ends(summary) for _, summary in ours])
     axes.errorbar(
       pooled, [place for place, _ in ours], fmt="o", color=figures.BLUE,

@@ -150,6 +150,43 @@ def test_speaker_dependent_folds_are_in_the_headline(folder):
   assert any("SPEAKER-DEPENDENT" in w for w in found["warnings"])
 
 
+@pytest.mark.parametrize(
+  ("speakers", "note"),
+  [(4, "No 95 % intervals: 4 "), (6, "over 6 speakers are too narrow"),
+   (10, None)],
+)  # fmt: skip
+def test_intervals_over_few_speakers_are_told_of(folder, speakers, note):
+  with np.load(folder / "predictions.npz") as stored:
+    arrays = dict(stored)
+  arrays["speaker"] = np.arange(len(arrays["speaker"])) % speakers
+  np.savez(folder / "predictions.npz", **arrays)
+  found = report.write_report(folder, INFO)
+  assert (found["summary"]["uar"]["ci95"] is None) == (speakers == 4)
+  notes = [w for w in found["warnings"] if "95 %" in w]
+  assert (note in notes[0]) if note else not notes
+  text = (folder / "report.md").read_text()
+  assert ("| none |" in text) == (speakers == 4)
+
+
+def test_a_single_run_has_no_deviation(folder):
+  with np.load(folder / "predictions.npz") as stored:
+    first = (stored["fold"] == "fold0") & (stored["seed"] == 0)
+    arrays = {
+      name: values if name == "classes" else values[first]
+      for name, values in stored.items()
+    }
+  np.savez(folder / "predictions.npz", **arrays)
+  (folder / "predictions_last.npz").unlink()
+  found = report.write_report(folder, INFO)
+  row = next(
+    line
+    for line in (folder / "report.md").read_text().splitlines()
+    if line.startswith("| this run")
+  )
+  assert "±" not in row
+  assert "±" not in found["text"]
+
+
 def test_runs_that_diverged_are_told_of(folder):
   found = report.write_report(folder, INFO | {"diverged": ["a-seed0"]})
   assert any("a-seed0" in warning for warning in found["warnings"])

@@ -169,6 +169,17 @@ def test_columns_that_a_table_asks_for():
   assert "| 54.4 |  |" in text  # a single seed has no deviation
 
 
+def test_one_run_has_no_deviation_and_few_speakers_no_interval(tmp_path):
+  one = report(A[:2], folds=2) | {"speakers": 2}
+  one["runs"] = one["runs"][:1]
+  one["summary"]["wa"]["ci95"] = None
+  found = tables.compare(ROWS[:1], {"a": one}, "wa")
+  text = tables.render(found, "Table 1", "emodb", "emodb")
+  assert "| row a | 70.0 ± 5.0 | 51.1 | none |  | 51.1 |" in text
+  assert "2 test speakers are too few" in text
+  tables.draw(found, tmp_path / "table.png", "Table 1", "gamma")
+
+
 def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
   """The corpora of ours and of the paper's are named, too."""
   svm = report(A)
