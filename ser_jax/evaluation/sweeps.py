@@ -14,7 +14,7 @@ import numpy as np
 
 from ser_jax import atomic
 from ser_jax.evaluation import training_log
-from ser_jax.evaluation.markdown import decimals, percent, table
+from ser_jax.evaluation.markdown import decimals, percent, spread, table
 
 TARGET = 0.95  # of the best epoch of all
 NOTES = """\
@@ -75,7 +75,7 @@ def console(
     test = report["summary"][metric]
     lines.append(
       f"  {rate:<12g}  {shown(own['validation']):>8}             "
-      f"{shown(test['mean'])} ± {shown(test['std'])}"
+      f"{spread(test, len(report['runs']), shown)}"
     )
   if diverged:
     lines += ["", f"  diverged, and left out: {', '.join(diverged)}"]
@@ -213,7 +213,7 @@ def _cells(each: dict, edge: str = "") -> list[str]:
     percent(each["validation"]),
     str(reached["epochs"]) if reached else "not reached",
     f"{reached['seconds']:.1f}" if reached else "",
-    f"{percent(each['test']['mean'])} ± {percent(each['test']['std'])}",
+    spread(each["test"], each["runs"]),
     percent(each["last_epoch"]["mean"]),
     str(each["runs"]),
   ]

@@ -140,9 +140,12 @@ def config_of(shards, **changes):
 
 
 def test_the_console_has_the_metric_that_epochs_were_chosen_by(tmp_path):
-  entry = line("a", 0.1, 0, 0.0) | {"validation": {"ccc": 0.5}}
-  write_log(sweeps.rate_folder(tmp_path, 0.1), [entry])
-  report = report_of("a") | {"summary": {"ccc": {"mean": 0.25, "std": 0.125}}}
+  entries = [
+    line(fold, 0.1, 0, 0.0) | {"validation": {"ccc": 0.5}} for fold in "ab"
+  ]
+  write_log(sweeps.rate_folder(tmp_path, 0.1), entries)
+  summary = {"summary": {"ccc": {"mean": 0.25, "std": 0.125}}}
+  report = report_of("a", "b") | summary
   text = sweeps.console({0.1: report}, tmp_path, "ccc", ["a-lr1"])
   assert "best validation CCC   test CCC" in text
   assert ".500 " in text and ".250 ± .125" in text
