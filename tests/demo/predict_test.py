@@ -265,7 +265,7 @@ def test_features_made_otherwise_are_refused(exported, moved, tmp_path):
   recipe = json.loads(str(arrays["recipe"]))
   recipe["made"]["rate"] = 8000
   np.savez(moved / inference.FILE, **arrays | {"recipe": json.dumps(recipe)})
-  with pytest.raises(UserError, match="was trained on ds_lstm made otherwise"):
+  with pytest.raises(UserError, match="rests on ds_lstm made otherwise"):
     predictor.load(moved)
   path = tmp_path / "model.zip"
   with zipfile.ZipFile(exported) as old, zipfile.ZipFile(path, "w") as new:
@@ -274,7 +274,7 @@ def test_features_made_otherwise_are_refused(exported, moved, tmp_path):
       if name == "recipe.json":
         content = json.dumps(json.loads(content) | {"recipe": recipe})
       new.writestr(name, content)
-  with pytest.raises(UserError, match="was trained on ds_lstm made otherwise"):
+  with pytest.raises(UserError, match="rests on ds_lstm made otherwise"):
     export.read(path)
 
 

@@ -14,6 +14,7 @@ from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.models.complementary import Complementary
+from ser_jax.system import make_model
 from ser_jax.tasks import complementary
 from ser_jax.train.state import init_state
 from ser_jax.train.step import train_step
@@ -184,8 +185,7 @@ def test_runs_in_one_program_equal_runs_one_by_one():
 def stages_of(words, **changes):
   config = dcaen.get_config(words)
   config.task.update(changes)
-  options = {k: v for k, v in config.model.items() if k != "name"}
-  model = Complementary(4, **options)
+  model = make_model(config, classes=4)
   return complementary.stages(
     model, config, lambda epochs: optax.sgd(0.1), None
   )
