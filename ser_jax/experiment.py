@@ -224,6 +224,8 @@ def check(config) -> None:
     )
   if not config.seeds:
     raise UserError("config.seeds is empty: give at least one, such as (0,).")
+  if min(map(int, config.seeds)) < 0:
+    raise UserError(f"config.seeds={config.seeds} must be at least 0.")
   if len(set(map(int, config.seeds))) < len(config.seeds):
     raise UserError(
       f"config.seeds={config.seeds} has a seed twice, whose runs would count "

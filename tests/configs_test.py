@@ -104,6 +104,7 @@ def test_unknown_words_are_refused(words, message):
     ("epochs", 0, "at least 1"),
     ("seeds", (), "empty"),
     ("seeds", (0, 1, 0), "has a seed twice"),
+    ("seeds", (0, -1), "must be at least 0"),
     ("selection.metric", "f1", "neither uar nor wa"),
     ("model.rbn", "both", "rbn"),
     ("model.variant", "base7", "base7"),
