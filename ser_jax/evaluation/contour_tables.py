@@ -139,7 +139,7 @@ def draw(
     )
     for axes, name in zip(panels[0], targets, strict=True):
       _panel(axes, rows, places, name, own, paper)
-      axes.set_xlabel(f"CCC of {name}, test speakers pooled")
+      axes.set_xlabel(f"CCC of {name}, pooled")
     panels[0][0].set_yticks(places, [row["label"] for row in rows])
     panels[0][0].set_ylabel(x_label)
     figure.suptitle(title, fontsize=10)
