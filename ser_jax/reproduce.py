@@ -223,12 +223,12 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   kind = contour_tables if table["metric"] == "ccc" else tables
   found = kind.compare(table["rows"], reports, table["metric"])
   found["extra"] = table.get("extra", ())
-  text = kind.render(found, table["title"], corpus, table["paper_corpus"])
+  whose = corpus, table["paper_corpus"]
+  text = kind.render(found, table["title"], *whose)
   atomic.write_text(folder / "table.json", json.dumps(found, indent=1))
   atomic.write_text(folder / "table.md", text)
-  title = f"{table['title']}, on {corpus}"
-  whose = corpus, table["paper_corpus"]
-  kind.draw(found, folder / "table.png", title, table["x"], *whose)
+  path = folder / "table.png"
+  kind.draw(found, path, table["title"], table["x"], *whose)
   return text
 
 

@@ -31,12 +31,12 @@ DATA = "data.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict:
+def flatten(tree: dict, prefix: str = "") -> dict:
   """Nested dicts to `a.b.c` -> value."""
   flat = {}
   for key, value in tree.items():
     if isinstance(value, dict):
-      flat |= _flatten(value, f"{prefix}{key}.")
+      flat |= flatten(value, f"{prefix}{key}.")
     else:
       flat[prefix + key] = value
   return flat
@@ -119,7 +119,7 @@ def keep_data(folder: pathlib.Path, identity: dict[str, str]) -> None:
 
 def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
   """Refuses another config, showing what differs."""
-  before, now = _flatten(before), _flatten(now)
+  before, now = flatten(before), flatten(now)
   differ = [
     f"{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
     for name in sorted(before.keys() | now.keys())

@@ -118,8 +118,9 @@ def test_the_table_has_the_paper_s_eight_rows(tmp_path):
   text = contour_tables.render(found, table["title"], "emodb", "recola")
   assert text.count("not yet") == 8
   assert "| .686 (.741) | .261 (.325) | not yet" in text
-  contour_tables.draw(found, tmp_path / "table.png", "Table 1", "predictor")
-  assert (tmp_path / "table.png").stat().st_size
+  path = tmp_path / "table.png"
+  contour_tables.draw(found, path, "Table 1", "predictor", "emodb", "recola")
+  assert path.stat().st_size
 
 
 def test_a_row_is_filled_and_compared(trained):

@@ -6,6 +6,7 @@ import math
 import pathlib
 from collections.abc import Iterator
 
+from ser_jax import workdir as workdirs
 from ser_jax.analysis.cost import Op
 from ser_jax.analysis.roofline import Peaks, roofline
 from ser_jax.errors import UserError
@@ -223,15 +224,13 @@ def _programs(found: dict) -> Iterator[dict]:
     yield from stage["programs"].values()
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict:
+def _flatten(tree: dict) -> dict:
   """Nested dicts to `a.b.c` -> value; lists of rows have no counterpart."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat |= _flatten(value, f"{prefix}{key}.")
-    elif not (isinstance(value, list) and value and isinstance(value[0], dict)):
-      flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-  return flat
+  return {
+    name: list(value) if isinstance(value, tuple) else value
+    for name, value in workdirs.flatten(tree).items()
+    if not (isinstance(value, list) and value and isinstance(value[0], dict))
+  }
 
 
 def _figure(value) -> str:

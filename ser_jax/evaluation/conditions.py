@@ -5,7 +5,7 @@ ROW/report.json, ROW/config.json, the row's config -> warnings, changes
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ser_jax import workdir
 from ser_jax.evaluation.markdown import protocol_warnings
@@ -53,16 +53,9 @@ def read(rows: list[dict], folder: pathlib.Path) -> dict[str, dict]:
 
 
 def _fields(config: dict, silent: tuple[str, ...]) -> dict:
-  """Nested dicts to `a.b.c` -> value."""
-
-  def walk(tree: dict, prefix: str) -> Iterator[tuple]:
-    for name, value in tree.items():
-      if isinstance(value, dict):
-        yield from walk(value, f"{prefix}{name}.")
-      elif not f"{prefix}{name}".startswith(silent):
-        yield f"{prefix}{name}", value
-
-  return dict(walk(config, ""))
+  """What of a config may tell of figures, as `a.b.c` -> value."""
+  flat = workdir.flatten(config)
+  return {k: v for k, v in flat.items() if not k.startswith(silent)}
 
 
 def differ(ours: dict, theirs: dict) -> list[str]:

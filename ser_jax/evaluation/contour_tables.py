@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from ser_jax.evaluation import conditions, pairing
-from ser_jax.evaluation.markdown import decimals, interval, on, spread, table
+from ser_jax.evaluation.markdown import decimals, interval, spread, table
 
 NOTES = """\
 CCC of all test recordings one after another, in brackets that of validation
@@ -112,25 +112,25 @@ def draw(
   path: pathlib.Path,
   title: str,
   x_label: str,
-  corpus: str = "",
-  paper_corpus: str = "",
+  corpus: str,
+  paper_corpus: str,
 ) -> None:
   """Every row's CCC of every target, with intervals over speakers.
 
   Args:
     found: see `compare`.
     path: the PNG file to write.
-    title: of the figure.
+    title: of the table.
     x_label: what rows are.
-    corpus: what ours is measured on, for the legend; empty to name none.
-    paper_corpus: what the paper's is, likewise.
+    corpus: what ours is measured on.
+    paper_corpus: what the paper's is.
   """
   import matplotlib
 
   from ser_jax.evaluation import figures
 
   plt, targets, rows = figures.plt, found["targets"], found["rows"]
-  own, paper = f"ours{on(corpus)}", f"paper{on(paper_corpus)}"
+  own, paper = f"ours on {corpus}", f"paper on {paper_corpus}"
   size = 2.0 + 3.2 * len(targets), 0.6 + 0.4 * len(rows)
   places = np.arange(len(rows))[::-1]
   with matplotlib.rc_context(figures.STYLE):
@@ -142,7 +142,7 @@ def draw(
       axes.set_xlabel(f"CCC of {name}, pooled")
     panels[0][0].set_yticks(places, [row["label"] for row in rows])
     panels[0][0].set_ylabel(x_label)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"{title}, on {corpus}", fontsize=10)
     figure.tight_layout()
     figure.legend(
       *panels[0][0].get_legend_handles_labels(), frameon=False, fontsize=8,

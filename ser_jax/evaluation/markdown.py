@@ -70,11 +70,6 @@ def folds(found: dict) -> str:
   return f"{chosen}{whole}"
 
 
-def on(corpus: str) -> str:
-  """What follows whose figures they are; nothing without a corpus."""
-  return f" on {corpus}" if corpus else ""
-
-
 def table(header: list[str], rows: list[list]) -> str:
   """A Markdown table, the first column left, the others right."""
   marks = [":--", *["--:"] * (len(header) - 1)]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ser_jax.evaluation import conditions, pairing, statistics
-from ser_jax.evaluation.markdown import interval, on, percent, spread, table
+from ser_jax.evaluation.markdown import interval, percent, spread, table
 
 NOTES = """\
 Ours: mean and deviation over runs (fold and seed) of the weights of each run's
@@ -113,7 +113,7 @@ def render(
   Returns:
     The text.
   """
-  theirs = "" if paper_corpus == corpus else on(paper_corpus)
+  theirs = "" if paper_corpus == corpus else f" on {paper_corpus}"
   metric = NAMES[found["metric"]]
   other = next(name for name in NAMES.values() if name != metric)
   header = [
@@ -216,18 +216,18 @@ def draw(
   path: pathlib.Path,
   title: str,
   x_label: str,
-  corpus: str = "",
-  paper_corpus: str = "",
+  corpus: str,
+  paper_corpus: str,
 ) -> None:
   """Every curve over x, with intervals, and the paper's beside it.
 
   Args:
     found: see `compare`.
     path: the PNG file to write.
-    title: of the figure.
+    title: of the table.
     x_label: what x is.
-    corpus: what ours is measured on, for the legend; empty to name none.
-    paper_corpus: what the paper's is, likewise.
+    corpus: what ours is measured on.
+    paper_corpus: what the paper's is.
   """
   import matplotlib
 
@@ -246,8 +246,8 @@ def draw(
     )
     for axes, (curve, mine) in zip(panels[0], curves.items(), strict=True):
       places = list(dict.fromkeys(row["x"] for row in mine))
-      _paper(axes, mine, places, f"paper{on(paper_corpus)}")
-      _ours(axes, mine, places, metric, f"ours{on(corpus)}")
+      _paper(axes, mine, places, f"paper on {paper_corpus}")
+      _ours(axes, mine, places, metric, f"ours on {corpus}")
       _yardsticks(axes, found["rows"], metric, curve)
       axes.set_xticks(range(len(places)), places)
       if max(map(len, places)) > 6:
@@ -260,7 +260,7 @@ def draw(
     for axes in panels[0]:
       handles, labels = axes.get_legend_handles_labels()
       named |= dict(zip(labels, handles, strict=True))
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"{title}, on {corpus}", fontsize=10)
     figure.tight_layout()
     figure.legend(
       named.values(), named.keys(), frameon=False, fontsize=8,

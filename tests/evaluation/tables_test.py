@@ -177,7 +177,8 @@ def test_one_run_has_no_deviation_and_few_speakers_no_interval(tmp_path):
   text = tables.render(found, "Table 1", "emodb", "emodb")
   assert "| row a | 70.0 ± 5.0 | 51.1 | none |  | 51.1 |" in text
   assert "2 test speakers are too few" in text
-  tables.draw(found, tmp_path / "table.png", "Table 1", "gamma")
+  path = tmp_path / "table.png"
+  tables.draw(found, path, "Table 1", "gamma", "emodb", "iemocap")
 
 
 def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
@@ -190,6 +191,7 @@ def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
   monkeypatch.setattr(figures, "write", lambda figure, _: drawn.append(figure))
   tables.draw(found, tmp_path / "x.png", "Table", "x", "emodb", "iemocap")
   (axes,), (legend,) = drawn[0].axes, drawn[0].legends
+  assert drawn[0].get_suptitle() == "Table, on emodb"
   level = next(x for x in axes.lines if x.get_label() == "row svm")
   assert level.get_ydata()[0] == pytest.approx(80.0)
   named = {text.get_text() for text in legend.get_texts()}
@@ -203,6 +205,6 @@ def test_a_figure_is_drawn_of_what_there_is(tmp_path):
   for name, reports in (("some", REPORTS | {"svm": report(A)}), ("none", {})):
     path = tmp_path / f"{name}.png"
     found = tables.compare(rows, reports, "wa")
-    tables.draw(found, path, "Table 1", "gamma")
+    tables.draw(found, path, "Table 1", "gamma", "emodb", "iemocap")
     assert path.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.glob(".*")) == []
