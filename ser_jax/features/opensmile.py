@@ -1,10 +1,10 @@
 """What openSMILE computes: its standard sets, and HTK's MFCC_E_D_A.
 
 openSMILE's licence allows research only, so it is an extra; its standard sets
-are those of the installed package. MFCC_E_D_A, which it does not have, is the
-check on `spectral.mfcc_e_d_a`; the configuration of its components is written
-here. No frame is lost against NumPy's: both take whole frames alone,
-1 + (samples - 25 ms) // 10 ms of them.
+are those of the installed package. MFCC_E_D_A, which the package does not have,
+is the check on `spectral.mfcc_e_d_a`: its components are configured here, with
+the values of openSMILE's MFCC12_E_D_A file. No frame is lost against NumPy's:
+both take whole frames alone, 1 + (samples - 25 ms) // 10 ms of them.
 """
 
 import ctypes
@@ -114,7 +114,7 @@ CHAIN = (
     "energy",
     "cEnergy",
     {
-      "reader.dmLevel": "windowed",
+      "reader.dmLevel": "frames",
       "writer.dmLevel": "energies",
       "htkcompatible": 1,
       "rms": 0,

@@ -69,6 +69,7 @@ def _ds_lstm(
         "bands": spectral.MEL_BANDS,
         "cepstra": spectral.CEPSTRA,
         "lifter": spectral.LIFTER,
+        "energy": "of the recorded frame",
         "delta_window": spectral.DELTA_WINDOW,
       },
       "spectrograms": {

@@ -170,9 +170,9 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   """HTK's MFCC_E_D_A: 12 cepstra and log-energy, deltas, accelerations.
 
   25 ms Hamming windows every 10 ms, pre-emphasis .97 within the frame, 26 mel
-  bands on the power spectrum, lifter 22; the log-energy is that of the
-  windowed, pre-emphasised frame, on 16-bit sample values. Recordings of at
-  least 4 frames get openSMILE's values to 1e-3.
+  bands on the power spectrum, lifter 22; the log-energy is that of the frame as
+  it was recorded, before both (HTK's RAWENERGY), on 16-bit sample values.
+  Recordings of at least 4 frames get openSMILE's values to 1e-3.
 
   Args:
     samples: one channel in [-1, 1], of at least 25 ms.
@@ -184,8 +184,8 @@ def mfcc_e_d_a(samples: Samples, rate: int) -> Float[np.ndarray, "time 39"]:
   size, hop = _window_and_hop(rate)
   n_fft = 1 << (size - 1).bit_length()
   frames = _frames(samples.astype(np.float64) * FULL_SCALE, size, hop)
+  energy = np.log(np.maximum(np.square(frames).sum(axis=1), 1.0))
   emphasised = _emphasise(frames) * np.hamming(size)
-  energy = np.log(np.maximum(np.square(emphasised).sum(axis=1), 1.0))
   power = np.square(np.abs(np.fft.rfft(emphasised, n_fft)))
   bands = np.log(
     np.maximum(power @ _mel_triangles(rate, n_fft, MEL_BANDS), 1.0)

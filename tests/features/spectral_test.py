@@ -96,12 +96,10 @@ def test_filters_are_triangles_on_the_mel_scale():
   np.testing.assert_allclose(filters[inside].sum(axis=1), 1, atol=1e-12)
 
 
-def test_energy_is_that_of_the_windowed_emphasised_frame():
+def test_energy_is_that_of_the_recorded_frame():
   frame = NOISE[:400].astype(np.float64) * 32768
-  before = np.concatenate([frame[:1], frame[:-1]])
-  windowed = (frame - 0.97 * before) * np.hamming(400)
   found = spectral.mfcc_e_d_a(NOISE[:400], RATE)[0, 12]
-  assert found == pytest.approx(np.log((windowed**2).sum()), abs=1e-5)
+  assert found == pytest.approx(np.log((frame**2).sum()), abs=1e-5)
 
 
 def test_a_gain_moves_the_energy_and_nothing_else():
