@@ -72,10 +72,22 @@ def claim(folder: pathlib.Path, config: dict):
       "choose another."
     ) from error
   keep_config(folder, config)
-  atomic.write_text(
-    folder / "environment.json", json.dumps(environment(), indent=2)
-  )
+  _keep_environment(folder, environment())
   return lock
+
+
+def _keep_environment(folder: pathlib.Path, now: dict) -> None:
+  """Writes what a folder was begun with; what came `later` goes under it.
+
+  The first stays what it was: an evaluation elsewhere does not make it another
+  training.
+  """
+  path = folder / "environment.json"
+  first = json.loads(path.read_text()) if path.exists() else now
+  later = first.pop("later", [])
+  if now not in (first, *later):
+    later.append(now)
+  atomic.write_text(path, json.dumps(first | {"later": later}, indent=2))
 
 
 def keep_config(folder: pathlib.Path, config: dict) -> None:
@@ -138,12 +150,6 @@ def environment() -> dict:
   """Versions, devices and commit, for the record."""
   import jax
 
-  commit = subprocess.run(
-    ["git", "rev-parse", "HEAD"],
-    cwd=pathlib.Path(__file__).parent,
-    capture_output=True,
-    text=True,
-  )
   return {
     "command": sys.argv,
     "python": platform.python_version(),
@@ -151,8 +157,22 @@ def environment() -> dict:
     "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     "devices": sorted({device.device_kind for device in jax.devices()}),
     "device_count": jax.device_count(),
-    "commit": commit.stdout.strip() or "not a git checkout",
+    "commit": _commit(pathlib.Path(__file__).parents[1]),
   }
+
+
+def _commit(root: pathlib.Path) -> str:
+  """Of a checkout, with `-dirty` if files differ from it."""
+  if not (root / ".git").exists():  # installed, if into another project's tree
+    return "not a git checkout"
+  command = ("git", "describe", "--always", "--dirty", "--abbrev=40")
+  try:
+    found = subprocess.run(
+      [*command, "--exclude=*"], cwd=root, capture_output=True, text=True
+    )
+  except FileNotFoundError:
+    return "unknown: there is no git"
+  return found.stdout.strip() or f"unknown: {found.stderr.strip()}"
 
 
 class MetricsLog:

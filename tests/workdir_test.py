@@ -1,4 +1,6 @@
 import json
+import re
+import subprocess
 
 import pytest
 
@@ -16,6 +18,35 @@ def test_the_same_config_resumes(tmp_path):
   found = json.loads((tmp_path / "new" / "environment.json").read_text())
   assert found["device_count"] == 8
   assert found["packages"]["jax"]
+
+
+def test_an_environment_that_differs_comes_later(tmp_path, monkeypatch):
+  path = tmp_path / "environment.json"
+  for commit in ("one", "one", "two", "one", "two"):
+    monkeypatch.setattr(workdir, "environment", lambda c=commit: {"commit": c})
+    with workdir.claim(tmp_path, CONFIG):
+      pass
+  found = json.loads(path.read_text())
+  assert found == {"commit": "one", "later": [{"commit": "two"}]}
+
+
+def test_a_commit_is_of_this_checkout_alone(tmp_path, monkeypatch):
+  def git(*words):
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", *who, *words], cwd=tmp_path, check=True)
+
+  installed = tmp_path / "site-packages"
+  installed.mkdir()
+  git("init", "-q")
+  (tmp_path / "a.txt").write_text("1")
+  git("add", "a.txt")
+  git("commit", "-q", "-m", "one")
+  assert re.fullmatch("[0-9a-f]{40}", workdir._commit(tmp_path))
+  (tmp_path / "a.txt").write_text("2")
+  assert workdir._commit(tmp_path).endswith("-dirty")
+  assert workdir._commit(installed) == "not a git checkout"
+  monkeypatch.setenv("PATH", "")
+  assert workdir._commit(tmp_path) == "unknown: there is no git"
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
