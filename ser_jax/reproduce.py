@@ -222,7 +222,7 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   reports = conditions.read(table["rows"], folder)
   kind = contour_tables if table["metric"] == "ccc" else tables
   found = kind.compare(table["rows"], reports, table["metric"])
-  found["extra"] = table.get("extra", ())
+  found |= {key: table[key] for key in ("by", "extra") if key in table}
   whose = corpus, table["paper_corpus"]
   text = kind.render(found, table["title"], *whose)
   atomic.write_text(folder / "table.json", json.dumps(found, indent=1))

@@ -30,7 +30,7 @@ def get_table(corpus: str) -> dict:
       *rows.baselines(every_label, ("is13_functionals",)),
       *cells,
     ],
-    "extra": ("initialisations",),
+    "by": "seed",
     "x": "labelled training utterances",
   }
 

@@ -28,7 +28,7 @@ def get_table(corpus: str) -> dict:
     "paper_corpus": "iemocap",
     "metric": "uar",
     "rows": found,
-    "extra": ("initialisations",),
+    "by": "seed",
     "x": "row",
   }
 

@@ -8,21 +8,25 @@ import itertools
 import pathlib
 
 import numpy as np
-from jaxtyping import Float
 
 from ser_jax.evaluation import conditions, pairing, statistics
 from ser_jax.evaluation.markdown import interval, percent, spread, table
 
 NOTES = """\
-Ours: mean and deviation over runs (fold and seed) of the weights of each run's
-best validation epoch; 95 %: bootstrap over speakers of the pooled test
-utterances; last epoch: the same without selection. Difference: the mean
+Ours: {ours}, by the weights of
+each run's best validation epoch; 95 %: bootstrap over speakers of the pooled
+test utterances; last epoch: the same without selection. Difference: the mean
 over equal folds and seeds from the row that the table compares with.
 """
+OURS = {
+  "run": "mean and deviation over runs (fold and seed)",
+  "seed": "mean and deviation over seeds, whose folds are pooled",
+}
 POOLED = """\
-Initialisations: the folds of one seed pooled, then scored; mean and deviation
-over seeds, and the p-value of a one-tailed t-test (Welch) that the row's mean
-is the higher one: on these speakers, whatever others would say.
+Folds: mean and deviation over runs (fold and seed), which the difference is of.
+p (t): of a one-tailed t-test (Welch) that the row's mean over seeds is the
+higher one, of the seeds that both rows have: on these speakers, whatever others
+would say.
 """
 VALIDATION = """\
 Validation: of the epochs kept, which is what a choice between rows may look at.
@@ -44,10 +48,11 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
     metric: `wa` or `uar`: what the paper reports.
 
   Returns:
-    `metric`, and `rows` with what was measured, the difference from the row
-    that each is tested against, and p-values over the runs that both have: `p`
-    of a paired permutation test over folds, `p_holm` corrected for the number
-    of tests in the table, `p_t` of a one-tailed t-test over seeds.
+    `metric`, what `render` takes, and `rows` with what was measured, the
+    difference from the row that each is tested against, and p-values over the
+    runs that both have: `p` of a paired permutation test over folds, `p_holm`
+    corrected for the number of tests in the table, `p_t` of a one-tailed t-test
+    over seeds.
   """
   found = []
   for row in rows:
@@ -68,7 +73,7 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
           entry |= _one_tailed(report, other, metric)
     found.append(entry)
   pairing.correct(found)
-  return {"metric": metric, "rows": found}
+  return {"metric": metric, "by": "run", "extra": (), "rows": found}
 
 
 def _values(report: dict, metric: str) -> pairing.Values:
@@ -84,16 +89,28 @@ def _validation(report: dict, metric: str) -> dict:
 
 
 def _one_tailed(report: dict, other: dict, metric: str) -> dict:
-  """Over the seeds, whose folds are pooled, if either has at least two."""
+  """Over the seeds, whose folds are pooled, that both have: at least two."""
   ours, theirs = (_by_seed(r, metric) for r in (report, other))
-  if min(len(ours), len(theirs)) < 2:
+  both = sorted(ours.keys() & theirs.keys())
+  if len(both) < 2:
     return {}
+  ours, theirs = (np.array([x[seed] for seed in both]) for x in (ours, theirs))
   return {"p_t": statistics.one_tailed_t_test(ours, theirs)}
 
 
-def _by_seed(report: dict, metric: str) -> Float[np.ndarray, "seeds"]:
+def _by_seed(report: dict, metric: str) -> dict[int, float]:
   """Pooled figures."""
-  return np.array(report["summary"][metric]["by_seed"], np.float64)
+  seeds = sorted({run["seed"] for run in report["runs"]})
+  values = report["summary"][metric]["by_seed"]
+  return dict(zip(seeds, values, strict=True))
+
+
+def _spread(part: dict, runs: int, by: str) -> str:
+  """A figure as `OURS` says; `part` is a metric's of a summary."""
+  if by == "run":
+    return spread(part, runs)
+  values = np.array(part["by_seed"])
+  return spread(statistics.mean_and_std(values), len(values))
 
 
 def render(
@@ -105,7 +122,8 @@ def render(
   """The table as Markdown.
 
   Args:
-    found: see `compare`; `extra` names further columns, of `EXTRA`.
+    found: see `compare`; `extra` names further columns, of `EXTRA`, and `by`
+      says what figures are means over, of `OURS`.
     title: of the table.
     corpus: what ours is measured on.
     paper_corpus: what the paper's is.
@@ -126,9 +144,10 @@ def render(
     ),
     *(f"{other} %", "difference", "p", "p (Holm)", "folds × seeds"),
   ]
-  lines = [_line(row, found["metric"]) for row in found["rows"]]
-  notes = NOTES + pairing.NOTES
-  for name in found.get("extra", ()):
+  by = found["by"]
+  lines = [_line(row, found["metric"], by) for row in found["rows"]]
+  notes = NOTES.format(ours=OURS[by]) + pairing.NOTES
+  for name in (*found["extra"], *(["folds"] if by == "seed" else [])):
     titles, cells, note = EXTRA[name]
     header += titles
     notes += note
@@ -160,12 +179,11 @@ def _cells_of_recalls(row: dict, names: list[str]) -> list[str]:
   ]
 
 
-def _cells_of_seeds(row: dict, metric: str) -> list[str]:
+def _cells_of_folds(row: dict, metric: str) -> list[str]:
   if "summary" not in row:
     return ["", ""]
-  values = _by_seed(row, metric)
-  pooled = spread(statistics.mean_and_std(values), len(values))
-  return [pooled, f"{row['p_t']:.3f}" if "p_t" in row else ""]
+  p = f"{row['p_t']:.3f}" if "p_t" in row else ""
+  return [spread(row["summary"][metric], row["runs"]), p]
 
 
 def _cells_of_validation(row: dict, metric: str) -> list[str]:
@@ -176,16 +194,12 @@ def _cells_of_validation(row: dict, metric: str) -> list[str]:
 
 
 EXTRA = {
-  "initialisations": (
-    ["initialisations %", "p (t)"],
-    _cells_of_seeds,
-    POOLED,
-  ),
+  "folds": (["folds %", "p (t)"], _cells_of_folds, POOLED),
   "validation": (["validation %"], _cells_of_validation, VALIDATION),
 }
 
 
-def _line(row: dict, metric: str) -> list[str]:
+def _line(row: dict, metric: str, by: str) -> list[str]:
   mean, deviation = row["paper"] or ("", None)
   paper = f"{mean}" if deviation is None else f"{mean} ± {deviation}"
   if "summary" not in row:
@@ -202,10 +216,10 @@ def _line(row: dict, metric: str) -> list[str]:
   return [
     row["label"],
     paper,
-    spread(summary[metric], runs),
+    _spread(summary[metric], runs, by),
     interval(summary[metric]),
-    "" if last is None else spread(last[metric], runs),
-    spread(summary[other], runs),
+    "" if last is None else _spread(last[metric], runs, by),
+    _spread(summary[other], runs, by),
     *tested,
     row["size"],
   ]
@@ -234,10 +248,17 @@ def draw(
   from ser_jax.evaluation import figures
 
   plt, metric = figures.plt, found["metric"]
-  rows = [row for row in found["rows"] if row["curve"]]
   curves = {}
-  for row in rows:
-    curves.setdefault(row["curve"], []).append(row)
+  for row in found["rows"]:
+    if row["curve"]:
+      curves.setdefault(row["curve"], []).append(row)
+  curves = {
+    curve: mine
+    for curve, mine in curves.items()
+    if any(row["paper"] or "summary" in row for row in mine)
+  }
+  # Between systems there is nothing that a line could mean.
+  line = "" if x_label == "row" else "-"
   most = max(len(mine) for mine in curves.values())
   width = 1.2 + max(2.6, 0.45 * most) * len(curves)
   with matplotlib.rc_context(figures.STYLE):
@@ -246,8 +267,8 @@ def draw(
     )
     for axes, (curve, mine) in zip(panels[0], curves.items(), strict=True):
       places = list(dict.fromkeys(row["x"] for row in mine))
-      _paper(axes, mine, places, f"paper on {paper_corpus}")
-      _ours(axes, mine, places, metric, f"ours on {corpus}")
+      _paper(axes, mine, places, f"paper on {paper_corpus}", line)
+      _ours(axes, mine, places, metric, f"ours on {corpus}", line)
       _yardsticks(axes, found["rows"], metric, curve)
       axes.set_xticks(range(len(places)), places)
       if max(map(len, places)) > 6:
@@ -287,7 +308,9 @@ def _yardsticks(axes, rows: list[dict], metric: str, curve: str) -> None:
     )  # fmt: skip
 
 
-def _paper(axes, rows: list[dict], places: list[str], label: str) -> None:
+def _paper(
+  axes, rows: list[dict], places: list[str], label: str, line: str
+) -> None:
   """The paper's figures, with deviations."""
   from ser_jax.evaluation import figures
 
@@ -299,12 +322,12 @@ def _paper(axes, rows: list[dict], places: list[str], label: str) -> None:
       [places.index(row["x"]) + 0.08 for row in rows],
       [row["paper"][0] for row in rows],
       [row["paper"][1] or 0.0 for row in rows],
-      fmt="s--", color=figures.ORANGE, capsize=3, label=label,
+      fmt=f"s{2 * line}", color=figures.ORANGE, capsize=3, label=label,
     )  # fmt: skip
 
 
 def _ours(
-  axes, rows: list[dict], places: list[str], metric: str, label: str
+  axes, rows: list[dict], places: list[str], metric: str, label: str, line: str
 ) -> None:
   """Our pooled figures, with the intervals over speakers that are theirs."""
   from ser_jax.evaluation import figures
@@ -321,5 +344,5 @@ def _ours(
     [places.index(row["x"]) - 0.08 for row in rows],
     100 * pooled,
     100 * np.abs(ends.T - pooled),
-    fmt="o-", color=figures.BLUE, capsize=3, label=label,
+    fmt=f"o{line}", color=figures.BLUE, capsize=3, label=label,
   )  # fmt: skip

@@ -228,7 +228,8 @@ def _train_epoch(t: _Training, items: Iterator, bar: tqdm) -> None:
     while books.row < t.settings.steps:
       frames, item = next(items)
       item = engine.layout.place_item(item)
-      with jax.profiler.StepTraceAnnotation("train", step_num=books.row):
+      step = books.epoch * t.settings.steps + books.row
+      with jax.profiler.StepTraceAnnotation("train", step_num=step):
         t.state, metrics = engine.train(
           t.state, item, t.statistics, engine.constants, frames
         )

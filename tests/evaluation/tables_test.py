@@ -139,34 +139,42 @@ def test_chosen_folds_are_told_of_how_many():
   assert "| 5 of 12 × 2 |" in text
 
 
-def test_initialisations_are_pooled_and_tested_one_tailed():
-  found = {r["name"]: r for r in tables.compare(ROWS, REPORTS, "wa")["rows"]}
+def test_seeds_that_both_rows_have_are_tested_one_tailed():
+  def p_of(ours):
+    reports = REPORTS | {"b": report(ours)}
+    return tables.compare(ROWS, reports, "wa")["rows"][1].get("p_t")
+
+  def of_seeds(name, count):
+    return REPORTS[name]["summary"]["wa"]["by_seed"][:count]
+
   want = scipy.stats.ttest_ind(
-    *(np.array(REPORTS[name]["summary"]["wa"]["by_seed"]) for name in "ba"),
+    *(of_seeds(name, 2) for name in "ba"),
     equal_var=False,
     alternative="greater",
   ).pvalue
-  assert found["b"]["p_t"] == pytest.approx(want)
-  assert "p_t" not in found["a"]
-  one = tables.compare(ROWS, REPORTS | {"b": report(A[:5])}, "wa")["rows"][1]
-  assert "p_t" not in one  # a single seed has no spread
+  assert p_of(A + 0.03) == pytest.approx(want)
+  more = np.append(A + 0.03, A[:5] + 0.2)  # a seed that the other row lacks
+  assert p_of(more) == pytest.approx(want)
+  assert p_of(A[:5]) is None  # a single seed has no spread
+  found = tables.compare(ROWS, REPORTS, "wa")["rows"]
+  assert "p_t" not in found[0]
 
 
-def test_columns_that_a_table_asks_for():
+def test_seeds_may_be_what_figures_are_of():
   found = tables.compare(ROWS, REPORTS, "wa")
-  extra = ("initialisations", "validation")
-  text = tables.render(found | {"extra": extra}, "Table 1", "emodb", "emodb")
+  told = {"by": "seed", "extra": ("validation",)}
+  text = tables.render(found | told, "Table 1", "emodb", "emodb")
   lines = [line for line in text.splitlines() if line.startswith("|")]
   assert {line.count("|") for line in lines} == {14}
-  assert lines[0].endswith("| initialisations % | p (t) | validation % |")
+  assert lines[0].endswith("| validation % | folds % | p (t) |")
   a = next(line for line in lines if line.startswith("| row a"))
-  assert "| 60.0 ± 7.9 |" in a and a.endswith("|  | 70.0 ± 6.7 |")
+  assert a.startswith("| row a | 70.0 ± 5.0 | 60.0 ± 7.9 |")
+  assert a.endswith("| 70.0 ± 6.7 | 60.0 ± 6.7 |  |")
+  assert "over seeds, whose folds are pooled, by" in text
   assert "one-tailed t-test (Welch)" in text
   single = tables.compare(ROWS[:1], {"a": report(A[:5])}, "wa")
-  text = tables.render(
-    single | {"extra": extra[:1]}, "Table 1", "emodb", "emodb"
-  )
-  assert "| 54.4 |  |" in text  # a single seed has no deviation
+  text = tables.render(single | told, "Table 1", "emodb", "emodb")
+  assert "| 70.0 ± 5.0 | 54.4 |" in text  # a single seed has no deviation
 
 
 def test_one_run_has_no_deviation_and_few_speakers_no_interval(tmp_path):
@@ -198,6 +206,22 @@ def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
   assert named == {
     "paper on iemocap ± deviation", "ours on emodb, 95 %", "row svm"
   }  # fmt: skip
+
+
+def test_only_what_has_an_order_is_joined(tmp_path, monkeypatch):
+  """And a panel with nothing to show is left out."""
+  empty = row("d") | {"curve": "ablations", "paper": None}
+  found = tables.compare([*ROWS[:3], empty], REPORTS, "wa")
+  drawn = []
+  monkeypatch.setattr(figures, "write", lambda figure, _: drawn.append(figure))
+  for x in ("row", "gamma"):
+    tables.draw(found, tmp_path / "x.png", "Table", x, "emodb", "iemocap")
+  styles = []
+  for figure in drawn:
+    (axes,) = figure.axes
+    assert axes.get_title("left") == "depth 1"
+    styles.append([bars.lines[0].get_linestyle() for bars in axes.containers])
+  assert styles == [["None", "None"], ["--", "-"]]
 
 
 def test_a_figure_is_drawn_of_what_there_is(tmp_path):
