@@ -84,6 +84,11 @@ def get_config() -> ConfigDict:
   config.batch_size = 32
   # Microbatches that a step's gradient is accumulated over, to save memory.
   config.accumulate = 1
+  # Training steps that one call of a program takes, of a resident corpus: for
+  # steps so small that starting them takes the time. Programs round otherwise,
+  # hence resuming with another number is another experiment. Modes analyze and
+  # profile look at a single step.
+  config.steps_per_execution = 1
   # float32, tf32 (the device's faster products of float32, if it has any), or
   # bfloat16 (with float32 parameters, statistics and losses).
   config.precision = "tf32"

@@ -19,7 +19,15 @@ from absl import flags
 from jaxtyping import Float
 from ml_collections import config_flags
 
-from ser_jax import atomic, command_line, experiment, inspection, runs, system
+from ser_jax import (
+  atomic,
+  command_line,
+  experiment,
+  inspection,
+  predictions,
+  runs,
+  system,
+)
 from ser_jax.data.recordings import as_float, recording_of, start_of
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
@@ -105,7 +113,7 @@ def finished(found: runs.Experiment) -> tuple[groups.Group, int]:
   """
   for group in found.groups:
     for number, run in enumerate(group):
-      if runs.predictions_file(found.workdir, run).exists():
+      if predictions.file_of(found.workdir, run).exists():
         return group, number
   raise UserError(
     f"--workdir={found.workdir} has no finished run of this config: train it "

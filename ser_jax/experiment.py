@@ -15,7 +15,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection
 
-from ser_jax import atomic, inference, inspection, reporting, runs
+from ser_jax import (
+  atomic,
+  inference,
+  inspection,
+  predictions,
+  reporting,
+  runs,
+)
 from ser_jax import workdir as workdirs
 from ser_jax.data import augment, order
 from ser_jax.data.contours import CONTOURS
@@ -35,7 +42,7 @@ from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
 from ser_jax.train import groups, loop, precision, processes
 from ser_jax.train.devices import make_layout
-from ser_jax.train.engine import Engine
+from ser_jax.train.engine import Engine, check_execution
 from ser_jax.train.optimizers import make_optimizer
 
 LOG = logging.getLogger(__name__)
@@ -43,6 +50,7 @@ LEAST = {
   "epochs": 1,
   "batch_size": 1,
   "accumulate": 1,
+  "steps_per_execution": 1,
   "checkpoint.every_epochs": 1,
   "selection.patience": 0,
   "parallel.run": 1,
@@ -77,13 +85,16 @@ def train(
     should_stop = processes.agreed(should_stop)
     diverged = []
     for number, group in enumerate(experiment.groups):
-      if processes.on_primary(functools.partial(_done, workdir, group)):
+      done = processes.on_primary(functools.partial(_done, workdir, group))
+      if len(done) == len(group):
         continue
       LOG.info(
-        "group %d of %d: %s",
+        "group %d of %d: %s%s",
         number + 1,
         len(experiment.groups),
         ", ".join(run.name for run in group),
+        f"; of these {len(done)} are finished, and trained again together with "
+        "the others" * bool(done),
       )
       try:
         if not _lost(workdir, group):
@@ -133,6 +144,7 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
     UserError: a run is not trained to its end.
   """
   check(config)
+  processes.on_primary(lambda: workdirs.require(workdir))
   with _claim(workdir, config):
     processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
@@ -176,9 +188,11 @@ def _save_recipe(experiment: runs.Experiment) -> None:
   processes.on_primary(save)
 
 
-def _done(workdir: pathlib.Path, group: groups.Group) -> bool:
-  """Whether every run of a group has its predictions."""
-  return all(runs.predictions_file(workdir, run).exists() for run in group)
+def _done(workdir: pathlib.Path, group: groups.Group) -> list[str]:
+  """The runs of a group that have their predictions."""
+  return [
+    run.name for run in group if predictions.file_of(workdir, run).exists()
+  ]
 
 
 def _lost(workdir: pathlib.Path, group: groups.Group) -> str:
@@ -331,6 +345,7 @@ def assemble(
   steps = order.steps_per_epoch(
     max(len(fold.train) for fold in dataset.protocol.folds), config.batch_size
   )
+  check_execution(config, steps)
   of_folds = {
     fold.name: fold_statistics(dataset, fold) for fold in dataset.protocol.folds
   }

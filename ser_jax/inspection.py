@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from ser_jax import atomic, runs
+from ser_jax import atomic, predictions, runs
 from ser_jax.batch import Batch
 from ser_jax.data.prepare import prepare
 from ser_jax.train import loop, processes
@@ -64,11 +64,9 @@ def _write(
   experiment: runs.Experiment, run: loop.Run, stem: str, arrays: dict
 ) -> None:
   """Writes a run's file, if there is something to write."""
-  path = runs.predictions_file(experiment.workdir, run)
+  path = predictions.file_of(experiment.workdir, run, stem)
   if arrays:
-    processes.only_primary(atomic.write_arrays)(
-      path.with_name(f"{stem}.npz"), arrays
-    )
+    processes.only_primary(atomic.write_arrays)(path, arrays)
 
 
 def describe(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax import atomic, runs
+from ser_jax import atomic, predictions, runs
 from ser_jax.data.dataset import Dataset
 from ser_jax.data.examples import example_batch
 from ser_jax.evaluation import report, sweeps
@@ -58,15 +58,9 @@ def _report(
   diverged: Collection[str],
 ) -> dict:
   """Joins the predictions of runs and writes their report into a folder."""
-  for stem in runs.stems(experiment):
+  for stem in predictions.stems(experiment.dataset):
     parts = [
-      dict(
-        np.load(
-          runs.predictions_file(experiment.workdir, run).with_name(
-            f"{stem}.npz"
-          )
-        )
-      )
+      dict(np.load(predictions.file_of(experiment.workdir, run, stem)))
       for run in finished
     ]
     joined = {

@@ -13,17 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
-from ser_jax import atomic
+from ser_jax import atomic, predictions
 from ser_jax import workdir as workdirs
 from ser_jax.batch import Batch
 from ser_jax.data import statistics
 from ser_jax.data.augment import Augmentation, augment
-from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import Dataset
 from ser_jax.data.examples import Source, example_batch
 from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
-from ser_jax.evaluation import contours, metrics
 from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import groups, loop, optimizers, processes
 from ser_jax.train.checkpoint import Checkpoints, read_best, read_progress
@@ -37,9 +35,7 @@ from ser_jax.train.state import (
   init_opt_state,
   init_state,
 )
-from ser_jax.train.step import predict_step, train_step
-
-VALIDATION = "predictions_validation"
+from ser_jax.train.step import predict_step, several, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +95,17 @@ def _make_engine(
       accumulate=experiment.config.accumulate,
     )
 
+  def train_several(state, items, stats, constants, frames):
+    step = functools.partial(
+      train_one, stats=stats, constants=constants, frames=frames
+    )
+    return several(step)(state, items)
+
   def predict_one(weights, item, stats, constants, frames):
     batch = batch_of(item, stats, constants, frames)
     return predict_step(weights, batch, task=stage.task)
 
+  steps = experiment.config.steps_per_execution
   return Engine(
     layout=layout,
     source=source,
@@ -110,6 +113,13 @@ def _make_engine(
     train=Program(layout, train_one, trains=True, name="train step"),
     predict=Program(layout, predict_one, trains=False, name="predict step"),
     batch_size=experiment.config.batch_size,
+    several=Program(
+      *(layout, train_several),
+      trains=True,
+      name=f"{steps} train steps",
+      stacked=True,
+    ),
+    steps=steps,
   )
 
 
@@ -207,7 +217,7 @@ def train_group(
   Returns:
     The names of runs that diverged.
   """
-  layout = experiment.layout
+  layout, dataset = experiment.layout, experiment.dataset
   stats = group_statistics(experiment, group)
   best, diverged = None, [-1] * len(group)
   for stage, engine in zip(experiment.stages, engines, strict=True):
@@ -216,7 +226,9 @@ def train_group(
       taken = _taken(layout.fetch_runs(best), stage.takes)
     state = initial_state(experiment, stage.task, group, taken)
     hooks = loop.Hooks(
-      score=functools.partial(_score, experiment),
+      score=lambda run, scores: predictions.score(
+        dataset, experiment.statistics[run.fold], run, scores
+      ),
       log=processes.only_primary(log.append),
       rewind=processes.only_primary(
         functools.partial(
@@ -303,59 +315,6 @@ def restore_best(experiment: Experiment, group: Group) -> PyTree:
   return Weights(**processes.read(lambda: read_best(folder, like), like))
 
 
-def _score(
-  experiment: Experiment, run: loop.Run, scores: np.ndarray
-) -> dict[str, float]:
-  """Validation metrics of one run."""
-  found = _predictions(experiment, run, run.validation, scores)
-  targets = experiment.dataset.contours
-  if targets is None:
-    return metrics.summarize(found["scores"], found["target"])
-  return contours.score(found, targets.names, targets.rate)
-
-
-def _predictions(
-  experiment: Experiment,
-  run: loop.Run,
-  part: np.ndarray,
-  scores: np.ndarray,
-) -> dict[str, np.ndarray]:
-  """A part of the corpus, what was found of it, in units, and wanted."""
-  dataset, table = experiment.dataset, experiment.dataset.shards.table
-  found = {
-    "utterance": table.ids[part],
-    "speaker": table.speakers[part],
-    "fold": np.full(len(part), run.fold),
-    "seed": np.full(len(part), run.seed),
-    "scores": scores.astype(np.float32),
-    "target": dataset.labels[part],
-  }
-  if dataset.contours is None:
-    return found
-  fold = experiment.statistics[run.fold]
-  mean, deviation = fold.mean[CONTOURS], fold.deviation[CONTOURS]
-  return found | {
-    "scores": found["scores"] * deviation + mean,
-    "target": dataset.contours.values[part],
-    "frames": dataset.contours.frames[part],
-  }
-
-
-def stems(experiment: Experiment) -> tuple[str, ...]:
-  """Names of the files of predictions that a run leaves."""
-  in_time = experiment.dataset.contours is not None
-  return (
-    "predictions",
-    "predictions_last",
-    *((VALIDATION,) if in_time else ()),
-  )
-
-
-def predictions_file(workdir: pathlib.Path, run: loop.Run) -> pathlib.Path:
-  """The file whose existence says that a run is finished."""
-  return workdir / "runs" / run.name / "predictions.npz"
-
-
 def _checkpoints(
   experiment: Experiment, group: Group, stage: Stage
 ) -> pathlib.Path:
@@ -383,16 +342,17 @@ def save_predictions(
     left_out: names of runs that are not to be saved.
   """
   stats = group_statistics(experiment, group)
-  weights = {"predictions": best, "predictions_last": last}
+  weights = {predictions.PREDICTIONS: best, predictions.LAST: last}
   # The best weights last: their file says that the run is finished.
-  for stem in reversed(stems(experiment)):
-    side = "validation" if stem == VALIDATION else "test"
+  for stem in reversed(predictions.stems(experiment.dataset)):
+    side = "validation" if stem == predictions.VALIDATION else "test"
     parts = [getattr(run, side) for run in group]
     scores = predict(engine, weights.get(stem, best), stats, parts)
     for run, part, found in zip(group, parts, scores, strict=True):
       if run.name in left_out:
         continue
+      fold = experiment.statistics[run.fold]
       processes.only_primary(atomic.write_arrays)(
-        predictions_file(experiment.workdir, run).with_name(f"{stem}.npz"),
-        _predictions(experiment, run, part, found),
+        predictions.file_of(experiment.workdir, run, stem),
+        predictions.of_part(experiment.dataset, fold, run, part, found),
       )

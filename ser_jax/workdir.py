@@ -27,6 +27,11 @@ RESUMABLE = (
 # How a model is computed, likewise.
 COMPUTED = ("model.on_cpu.", "model.on_accelerator.")
 CONFIG = "config.json"
+# What a folder has once something has come of it.
+RESULTS = (
+  *("checkpoints", "diverged", "runs"),
+  *("metrics.jsonl", "predictions.npz"),
+)
 DATA = "data.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -83,26 +88,47 @@ def _keep_environment(folder: pathlib.Path, now: dict) -> None:
   training.
   """
   path = folder / "environment.json"
-  first = json.loads(path.read_text()) if path.exists() else now
+  first = json.loads(path.read_text()) if _kept(path) else now
   later = first.pop("later", [])
   if now not in (first, *later):
     later.append(now)
   atomic.write_text(path, json.dumps(first | {"later": later}, indent=2))
 
 
+def _kept(path: pathlib.Path) -> bool:
+  """Whether a record is there, and something that was made as it says.
+
+  What was refused before anything was computed does not bind a folder.
+  """
+  return path.exists() and any((path.parent / n).exists() for n in RESULTS)
+
+
+def require(folder: pathlib.Path) -> None:
+  """Refuses a folder that no training has ever had.
+
+  Raises:
+    UserError: it has no config.
+  """
+  if not (folder / CONFIG).exists():
+    raise UserError(
+      f"--workdir={folder} has no {CONFIG}: give the folder of a training, or "
+      "train it with --mode=train."
+    )
+
+
 def keep_config(folder: pathlib.Path, config: dict) -> None:
-  """Writes a folder's config, unless it holds another.
+  """Writes a folder's config, unless it holds results of another.
 
   Args:
     folder: where results of the config go.
     config: as plain data.
 
   Raises:
-    UserError: the folder holds another config.
+    UserError: the folder holds results of another config.
   """
   config = json.loads(json.dumps(config))
   path = folder / CONFIG
-  if path.exists():
+  if _kept(path):
     _compare(json.loads(path.read_text()), config, folder)
   atomic.write_text(path, json.dumps(config, indent=2))
 
@@ -118,7 +144,7 @@ def keep_data(folder: pathlib.Path, identity: dict[str, str]) -> None:
     UserError: the folder's results are of other shards.
   """
   path = folder / DATA
-  before = json.loads(path.read_text()) if path.exists() else identity
+  before = json.loads(path.read_text()) if _kept(path) else identity
   differ = [name for name in identity if before.get(name) != identity[name]]
   if differ:
     raise UserError(

@@ -226,6 +226,17 @@ def test_a_run_resumes_on_other_devices(shards, tmp_path):
     )
 
 
+def test_several_steps_a_call_take_real_steps(shards, tmp_path):
+  config = small(shards, "base1", epochs=2)
+  train(config, tmp_path / "one")
+  config.steps_per_execution = 2
+  with pytest.raises(UserError, match="steps_per_execution: 1 there, 2 now"):
+    train(config, tmp_path / "one")
+  train(config, tmp_path / "two")
+  one, two = (scores_of(tmp_path / name) for name in ("one", "two"))
+  np.testing.assert_allclose(one, two, atol=2e-4)
+
+
 def command(shards, workdir, *more):
   return [
     *(sys.executable, "-m", "ser_jax.main"),
@@ -301,8 +312,13 @@ def test_another_config_in_the_same_workdir_is_refused(shards, tmp_path):
 
 
 def test_evaluation_without_a_checkpoint_is_refused(shards, tmp_path):
+  config = small(shards, "base1")
+  with pytest.raises(UserError, match="has no config.json"):
+    experiment.evaluate(config, tmp_path / "typo")
+  train(config, tmp_path)
+  shutil.rmtree(tmp_path / "checkpoints")
   with pytest.raises(UserError, match="no checkpoint"):
-    experiment.evaluate(small(shards, "base1"), tmp_path)
+    experiment.evaluate(config, tmp_path)
 
 
 def after(steps):

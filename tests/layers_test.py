@@ -38,7 +38,8 @@ MAY_IMPORT = {
   "ser_jax.cells": FLOOR
   | PIPELINE
   | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.features"}
-  | {"ser_jax.inspection", "ser_jax.runs", "ser_jax.system"},
+  | {"ser_jax.inspection", "ser_jax.predictions", "ser_jax.runs"}
+  | {"ser_jax.system"},
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},
@@ -48,13 +49,19 @@ MAY_IMPORT = {
   # `data.recordings` does without, too.
   "ser_jax.inference": FLOOR | {"ser_jax.data"},
   "ser_jax.export": FLOOR | {"ser_jax.features", "ser_jax.inference"},
-  "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.workdir"},
-  "ser_jax.inspection": FLOOR | PIPELINE | {"ser_jax.runs"},
-  "ser_jax.reporting": FLOOR | PIPELINE | {"ser_jax.runs"},
+  "ser_jax.predictions": FLOOR | PIPELINE,
+  "ser_jax.runs": FLOOR | PIPELINE | {"ser_jax.predictions", "ser_jax.workdir"},
+  "ser_jax.inspection": FLOOR
+  | PIPELINE
+  | {"ser_jax.predictions", "ser_jax.runs"},
+  "ser_jax.reporting": FLOOR
+  | PIPELINE
+  | {"ser_jax.predictions", "ser_jax.runs"},
   "ser_jax.system": FLOOR | PIPELINE,
   "ser_jax.experiment": FLOOR
   | PIPELINE
   | {"ser_jax.features", "ser_jax.inference", "ser_jax.inspection"}
+  | {"ser_jax.predictions"}
   | {"ser_jax.reporting", "ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE
@@ -67,7 +74,7 @@ MAY_IMPORT = {
   "ser_jax.demo": FLOOR
   | PIPELINE
   | {"ser_jax.export", "ser_jax.features", "ser_jax.inference", "ser_jax.nn"}
-  | {"ser_jax.runs", "ser_jax.system"},
+  | {"ser_jax.predictions", "ser_jax.runs", "ser_jax.system"},
   "ser_jax.memory": set(),
   "ser_jax.command_line": FLOOR | {"ser_jax.memory"},
   "ser_jax.reproduce": FLOOR

@@ -10,6 +10,14 @@ from ser_jax.errors import UserError
 CONFIG = {"epochs": 3, "parallel": {"backend": "jit", "runs": "loop"}}
 
 
+@pytest.fixture
+def trained(tmp_path):
+  """A workdir of which something has come."""
+  with workdir.claim(tmp_path, CONFIG):
+    (tmp_path / "metrics.jsonl").write_text("")
+  return tmp_path
+
+
 def test_the_same_config_resumes(tmp_path):
   with workdir.claim(tmp_path / "new", CONFIG):
     pass
@@ -25,7 +33,7 @@ def test_an_environment_that_differs_comes_later(tmp_path, monkeypatch):
   for commit in ("one", "one", "two", "one", "two"):
     monkeypatch.setattr(workdir, "environment", lambda c=commit: {"commit": c})
     with workdir.claim(tmp_path, CONFIG):
-      pass
+      (tmp_path / "metrics.jsonl").write_text("")
   found = json.loads(path.read_text())
   assert found == {"commit": "one", "later": [{"commit": "two"}]}
 
@@ -49,36 +57,51 @@ def test_a_commit_is_of_this_checkout_alone(tmp_path, monkeypatch):
   assert workdir._commit(tmp_path) == "unknown: there is no git"
 
 
-def test_another_config_is_refused_with_the_difference(tmp_path):
-  with workdir.claim(tmp_path, CONFIG):
-    pass
+def test_another_config_is_refused_with_the_difference(trained):
   with pytest.raises(UserError, match="epochs: 3 there, 4 now"):
-    workdir.claim(tmp_path, CONFIG | {"epochs": 4})
+    workdir.claim(trained, CONFIG | {"epochs": 4})
   parallel = {"backend": "jit", "runs": "vmap"}
   with pytest.raises(UserError, match="parallel.runs: loop there, vmap now"):
-    workdir.claim(tmp_path, CONFIG | {"parallel": parallel})
+    workdir.claim(trained, CONFIG | {"parallel": parallel})
 
 
-def test_other_devices_may_resume(tmp_path):
-  with workdir.claim(tmp_path, CONFIG):
-    pass
+@pytest.mark.parametrize("result", workdir.RESULTS)
+def test_what_came_to_nothing_binds_nobody(tmp_path, result):
+  """Refused for a typo, say; what was trained binds."""
+  for epochs in (3, 4):
+    with workdir.claim(tmp_path, CONFIG | {"epochs": epochs}):
+      workdir.keep_data(tmp_path, {"digest": str(epochs)})
+  (tmp_path / result).mkdir()
+  with pytest.raises(UserError, match="epochs: 4 there, 3 now"):
+    workdir.claim(tmp_path, CONFIG)
+  with pytest.raises(UserError, match="their digest differ"):
+    workdir.keep_data(tmp_path, {"digest": "3"})
+
+
+def test_a_folder_of_no_training_is_refused(tmp_path):
+  with pytest.raises(UserError, match="has no config.json: give the folder"):
+    workdir.require(tmp_path / "typo")
+  assert not (tmp_path / "typo").exists()
+
+
+def test_other_devices_may_resume(trained):
   parallel = {"backend": "pmap", "runs": "loop"}
-  with workdir.claim(tmp_path, CONFIG | {"parallel": parallel}):
+  with workdir.claim(trained, CONFIG | {"parallel": parallel}):
     pass
 
 
-def test_other_forms_may_resume(tmp_path):
+def test_other_forms_may_resume(trained):
   for hoist in (True, False):
     model = {"model": {"on_accelerator": {"hoist": hoist}}}
-    with workdir.claim(tmp_path, CONFIG | model):
+    with workdir.claim(trained, CONFIG | model):
       pass
 
 
-def test_other_data_is_refused_by_name(tmp_path):
-  workdir.keep_data(tmp_path, {"digest": "a", "labels": "b"})
-  workdir.keep_data(tmp_path, {"digest": "a", "labels": "b"})
+def test_other_data_is_refused_by_name(trained):
+  workdir.keep_data(trained, {"digest": "a", "labels": "b"})
+  workdir.keep_data(trained, {"digest": "a", "labels": "b"})
   with pytest.raises(UserError, match="their labels differ"):
-    workdir.keep_data(tmp_path, {"digest": "a", "labels": "c"})
+    workdir.keep_data(trained, {"digest": "a", "labels": "c"})
 
 
 def test_a_workdir_in_use_is_refused(tmp_path):

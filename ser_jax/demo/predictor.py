@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from ser_jax import inference, runs
+from ser_jax import inference, predictions, runs
 from ser_jax.batch import Batch
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.examples import Examples
@@ -100,7 +100,7 @@ def finished_runs(
 ) -> list[loop.Run]:
   """The runs whose predictions are written."""
   listed = _listed(config, recipe)
-  return [r for r in listed if runs.predictions_file(workdir, r).exists()]
+  return [r for r in listed if predictions.file_of(workdir, r).exists()]
 
 
 def _listed(config: ConfigDict, recipe: Recipe) -> list[loop.Run]:

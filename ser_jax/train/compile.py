@@ -98,8 +98,16 @@ class Layout:
 
     return jax.tree.map(part, tree)
 
-  def place_item(self, tree: PyTree) -> PyTree:
-    """Puts this process' part of arrays `[runs, batch, ...]`."""
+  def place_item(self, tree: PyTree, *, stacked: bool = False) -> PyTree:
+    """Puts this process' part of arrays `[runs, batch, ...]`.
+
+    Args:
+      tree: the arrays; `[runs, steps, batch, ...]` if `stacked`, not for pmap.
+      stacked: whether they are of several steps.
+
+    Returns:
+      The arrays on their devices.
+    """
     if self.backend == "pmap":
       count = self.mesh.shape["data"]
       return jax.device_put(
@@ -109,7 +117,7 @@ class Layout:
     # The guard takes these transfers, which are meant, for accidents.
     with jax.transfer_guard_host_to_device("allow"):
       return jax.make_array_from_process_local_data(
-        self._sharding("run", "data"), tree
+        self._sharding(*item_axes(stacked)), tree
       )
 
   def fetch_runs(self, tree: PyTree) -> PyTree:
@@ -138,6 +146,11 @@ class Layout:
     )
 
 
+def item_axes(stacked: bool) -> tuple[str | None, ...]:
+  """Over which axes of the mesh the first axes of an item are split."""
+  return ("run", None, "data") if stacked else ("run", "data")
+
+
 @jax.jit
 def _select(mask, new, old):
   def pick(a, b):
@@ -155,7 +168,13 @@ class Program:
   """
 
   def __init__(
-    self, layout: Layout, function: Callable, *, trains: bool, name: str
+    self,
+    layout: Layout,
+    function: Callable,
+    *,
+    trains: bool,
+    name: str,
+    stacked: bool = False,
   ):
     """Wraps a function of one run; nothing is compiled yet.
 
@@ -165,9 +184,10 @@ class Program:
         `(state, metrics)` if it trains, else to arrays `[batch, ...]`.
       trains: whether the first argument is consumed and returned.
       name: for the log.
+      stacked: whether an item is of several steps, see `Layout.place_item`.
     """
     self._layout, self._function = layout, function
-    self._trains, self._name = trains, name
+    self._trains, self._name, self._stacked = trains, name, stacked
     self._executables = {}
     self.compile_seconds = {}
 
@@ -234,7 +254,7 @@ class Program:
         devices=layout.mesh.devices.ravel().tolist(),
         donate_argnums=donate,
       )
-    run, item = PartitionSpec("run"), PartitionSpec("run", "data")
+    run, item = PartitionSpec("run"), PartitionSpec(*item_axes(self._stacked))
     out = (state, run) if self._trains else item
     if layout.mesh.size > 1:
       # Left to itself, XLA reduces a recurrence's weight gradients at every

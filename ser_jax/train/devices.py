@@ -47,6 +47,13 @@ def make_layout(
     along_run = config.run if config.run > 1 else min(len(devices), runs)
   if not along_data:
     along_data = _dividing(len(devices) // along_run, batch_size, accumulate)
+    if along_data > 1:
+      LOG.info(
+        "each batch of %d is split over %d devices: where steps are small, "
+        "config.parallel.runs=shard (a device trains runs of its own) or "
+        "config.parallel.data=1 may be faster",
+        *(batch_size, along_data),
+      )
   size = 1 if config.runs == "loop" else runs
   if along_run * along_data > len(devices) or not along_data:
     raise UserError(

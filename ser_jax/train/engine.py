@@ -1,13 +1,16 @@
 """Compiled steps, what they are fed with, and what they say of utterances."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from ser_jax.data import order
-from ser_jax.data.examples import Source
+from ser_jax.data.examples import Frames, Source
+from ser_jax.errors import UserError
 from ser_jax.train.compile import Layout, Program
 
 Scores = list[Float[np.ndarray, "utterances ..."]]
@@ -24,6 +27,8 @@ class Engine:
     train: the training step.
     predict: the prediction step.
     batch_size: of both.
+    several: as many training steps as one program takes, if more than one.
+    steps: their number.
   """
 
   layout: Layout
@@ -32,6 +37,66 @@ class Engine:
   train: Program
   predict: Program
   batch_size: int
+  several: Program | None = None
+  steps: int = 1
+
+
+def check_execution(config, steps: int) -> None:
+  """Refuses several steps a call where there cannot be any.
+
+  Args:
+    config: the whole config.
+    steps: of an epoch.
+
+  Raises:
+    UserError: batches are fed one by one, or an epoch has fewer steps.
+  """
+  wanted = config.steps_per_execution
+  if wanted == 1:
+    return
+  for is_void, reason in (
+    (config.data.source != "resident", "needs config.data.source=resident"),
+    (config.parallel.backend == "pmap", "needs config.parallel.backend=jit"),
+    (wanted > steps, f"is more than the {steps} steps of an epoch"),
+  ):
+    if is_void:
+      raise UserError(
+        f"config.steps_per_execution={wanted} {reason}: change it, or set it "
+        "to 1."
+      )
+
+
+def calls(
+  engine: Engine, items: Iterator, row: int, end: int
+) -> Iterator[tuple[int, Program, Frames, PyTree]]:
+  """What is to be called for the steps left of an epoch.
+
+  Several steps go into one program where they have one shape. Where they begin
+  hangs on the row alone: what resumes goes on in the same programs.
+
+  Args:
+    engine: the compiled steps.
+    items: of the source, from `row` on.
+    row: steps done of the epoch.
+    end: steps in it.
+
+  Yields:
+    The number of steps, their program, its shape and its item, placed.
+  """
+  place = engine.layout.place_item
+  while row < end:
+    whole = row % engine.steps == 0 and row + engine.steps <= end
+    taken = list(itertools.islice(items, engine.steps if whole else 1))
+    shapes = {frames for frames, _ in taken}
+    if len(taken) > 1 and len(shapes) == 1:
+      parts = [item for _, item in taken]
+      stacked = jax.tree.map(lambda *x: np.stack(x, axis=1), *parts)
+      placed = place(stacked, stacked=True)
+      yield len(taken), engine.several, shapes.pop(), placed
+    else:
+      for frames, item in taken:
+        yield 1, engine.train, frames, place(item)
+    row += len(taken)
 
 
 def predict(

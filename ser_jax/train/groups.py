@@ -31,9 +31,14 @@ def grouped(config, runs: Sequence[Run]) -> tuple[Group, ...]:
     The groups, in order.
 
   Raises:
-    UserError: `stack` does not divide the runs.
+    UserError: `stack` does not divide the runs, or none share a program.
   """
   count = len(runs)
+  if config.stack and config.runs == "loop":
+    raise UserError(
+      f"config.parallel.stack={config.stack} is for runs that share a program: "
+      "set config.parallel.runs to vmap or shard, or stack to 0."
+    )
   size = 1 if config.runs == "loop" else config.stack or count
   if size not in (sizes := [n for n in range(1, count + 1) if count % n == 0]):
     raise UserError(

@@ -19,7 +19,7 @@ from ser_jax.data import order
 from ser_jax.data.examples import Row
 from ser_jax.errors import UserError
 from ser_jax.train.checkpoint import Checkpoints
-from ser_jax.train.engine import Engine, predict
+from ser_jax.train.engine import Engine, calls, predict
 from ser_jax.train.optimizers import current_rate
 from ser_jax.train.state import TrainState, are_finite
 
@@ -98,7 +98,7 @@ class Hooks:
     score: a run and the scores of its validation part, to metrics.
     log: takes one line for each run and epoch.
     rewind: drops lines from an epoch on, before a resumed run writes them.
-    should_stop: asked after each step.
+    should_stop: asked after each call of a program.
   """
 
   score: Callable[[Run, np.ndarray], dict[str, float]]
@@ -186,11 +186,11 @@ def fit(
     while not is_complete(books, settings):
       start = time.perf_counter()
       _train_epoch(training, items, bar)
-      _close_epoch(training, start)
-      bar.set_postfix(_postfix(books, settings))
+      told = _close_epoch(training, start)
+      bar.set_postfix(told)
       if bar.disable:  # output is a file: a line an epoch instead of a bar
-        LOG.info("%s epoch %d of %d: %s", name, books.epoch,
-                 settings.epochs, _postfix(books, settings))  # fmt: skip
+        LOG.info("%s epoch %d of %d: %s", name, books.epoch, settings.epochs,
+                 ", ".join(map(" ".join, told.items())))  # fmt: skip
       if books.epoch % settings.checkpoint_epochs == 0:
         _save(training)
     _save(training)
@@ -224,19 +224,18 @@ def _rows(
 def _train_epoch(t: _Training, items: Iterator, bar: tqdm) -> None:
   """Takes the steps left of an epoch; the books take in its metrics."""
   engine, books, pending = t.engine, t.books, None
+  steps = t.settings.steps
   with jax.transfer_guard("disallow"):
-    while books.row < t.settings.steps:
-      frames, item = next(items)
-      item = engine.layout.place_item(item)
-      step = books.epoch * t.settings.steps + books.row
-      with jax.profiler.StepTraceAnnotation("train", step_num=step):
-        t.state, metrics = engine.train(
+    for count, program, frames, item in calls(engine, items, books.row, steps):
+      number = books.epoch * steps + books.row
+      with jax.profiler.StepTraceAnnotation("train", step_num=number):
+        t.state, metrics = program(
           t.state, item, t.statistics, engine.constants, frames
         )
       _add(t, pending)
       pending = metrics
-      books.row += 1
-      bar.update()
+      books.row += count
+      bar.update(count)
       if t.hooks.should_stop():
         _add(t, pending)
         _save(t)
@@ -277,8 +276,8 @@ def _mark(t: _Training, name: str, finite: Bool[np.ndarray, "runs"]) -> None:
     LOG.error("%s The other runs go on.", message)
 
 
-def _close_epoch(t: _Training, start: float) -> None:
-  """Validates, keeps what is better, writes the log lines."""
+def _close_epoch(t: _Training, start: float) -> dict[str, str]:
+  """Validates, keeps what is better, writes the log lines; tells of them."""
   books, settings = t.books, t.settings
   scores = predict(
     t.engine, t.state.weights, t.statistics, [r.validation for r in t.runs]
@@ -287,11 +286,12 @@ def _close_epoch(t: _Training, start: float) -> None:
   training = np.array(
     [not _stopped(books, settings, number) for number in range(len(t.runs))]
   )
-  improved = np.zeros(len(t.runs), bool)
+  improved, now = np.zeros(len(t.runs), bool), []
   for number in np.flatnonzero(training):
     run = t.runs[number]
     found = t.hooks.score(run, scores[number])
     rank = [float(found[settings.metric]), -float(found["loss"])]
+    now.append(rank[0])
     if rank > books.best[number]:
       improved[number] = True
       books.best[number], books.best_epoch[number] = rank, books.epoch
@@ -318,6 +318,12 @@ def _close_epoch(t: _Training, start: float) -> None:
     t.best = select(improved, weights, t.best)
   t.last = select(training, weights, t.last)
   books.epoch, books.row, books.totals = books.epoch + 1, 0, {}
+  best = [books.best[number][0] for number in np.flatnonzero(training)]
+  return {
+    f"validation {settings.metric}": f"{np.mean(now):.3f}",
+    "best": f"{np.mean(best):.3f}",
+    "seconds": f"{time.perf_counter() - start:.1f}",
+  }
 
 
 def _learning_rates(t: _Training) -> dict[str, np.ndarray]:
@@ -342,15 +348,6 @@ def is_complete(books: Books, settings: Settings) -> bool:
   return books.epoch >= settings.epochs or all(
     _stopped(books, settings, run) for run in runs
   )
-
-
-def _postfix(books: Books, settings: Settings) -> dict[str, str]:
-  values = [
-    rank[0]
-    for rank, epoch in zip(books.best, books.diverged, strict=True)
-    if epoch < 0
-  ]
-  return {f"best {settings.metric}": f"{np.mean(values):.3f}"}
 
 
 def _save(t: _Training) -> None:
@@ -390,5 +387,8 @@ def _resume(
     return state, best, last, books
   state = layout.fetch_runs(state)
   arrays, progress = checkpoints.restore(kept_arrays(state))
+  LOG.info(
+    "goes on from a checkpoint at epoch %(epoch)d, step %(row)d", progress
+  )
   placed = (layout.place_runs(arrays[name]) for name in kept_arrays(state))
   return (*placed, Books(**progress))

@@ -111,6 +111,23 @@ def _train_step(
   return state, Sums.of(metrics)
 
 
+def several(step: Callable) -> Callable:
+  """Steps one after another as one program, which the host starts once.
+
+  Args:
+    step: `(state, item)` to `(state, sums)`.
+
+  Returns:
+    The same of items `[steps, ...]`; sums are those of all steps.
+  """
+
+  def scanned(state: TrainState, items) -> tuple[TrainState, Sums]:
+    state, sums = jax.lax.scan(step, state, items)
+    return state, sums.replace(values=sums.values.sum(axis=0))
+
+  return scanned
+
+
 def _accumulated(
   gradient: Callable, amount: Count, count: int, axis_name: str | None
 ) -> Callable:

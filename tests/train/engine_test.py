@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from ser_jax.errors import UserError
 from ser_jax.train import engine
 
 PARTS = [np.arange(5), np.arange(3, 6)]  # of two runs
@@ -52,3 +53,52 @@ def test_outputs_are_in_the_order_of_the_parts(echo):
 def test_shorter_batches_are_filled_up_with_zeros(echo):
   frames = engine.outputs(echo, 1, None, PARTS, ("frames",))["frames"]
   np.testing.assert_array_equal(frames[0], [[0, 1, 0]] * 4 + [[0, 1, 2]])
+
+
+def test_steps_of_several_shapes_are_called_one_by_one():
+  """And where a resumed epoch goes on, it calls what it would have called."""
+  shapes = "aabababbaaaa"
+  layout = types.SimpleNamespace(
+    place_item=lambda item, *, stacked=False: item.tolist()
+  )
+
+  def called(row):
+    made = engine.Engine(
+      layout, None, None, "one", "predict", 8, several="two", steps=2
+    )
+    items = [(shape, np.array([i])) for i, shape in enumerate(shapes)]
+    found = engine.calls(made, iter(items[row:]), row, len(items))
+    return [(count, program, item) for count, program, _, item in found]
+
+  whole = called(0)
+  assert whole == [
+    (2, "two", [[0, 1]]),
+    *((1, "one", [i]) for i in range(2, 6)),
+    *((2, "two", [[i, i + 1]]) for i in (6, 8, 10)),
+  ]
+  done = 0
+  for number, (count, *_) in enumerate(whole):
+    assert called(done) == whole[number:]
+    done += count
+
+
+@pytest.mark.parametrize(
+  ("wanted", "source", "backend", "message"),
+  [
+    (2, "stream", "jit", "needs config.data.source=resident"),
+    (2, "resident", "pmap", "needs config.parallel.backend=jit"),
+    (9, "resident", "jit", "=9 is more than the 8 steps of an epoch"),
+  ],
+)
+def test_several_steps_a_call_need_as_many(wanted, source, backend, message):
+  def check(steps):
+    config = types.SimpleNamespace(
+      steps_per_execution=steps,
+      data=types.SimpleNamespace(source=source),
+      parallel=types.SimpleNamespace(backend=backend),
+    )
+    engine.check_execution(config, 8)
+
+  with pytest.raises(UserError, match=message):
+    check(wanted)
+  check(1)

@@ -40,7 +40,7 @@ def test_rates_lie_side_by_side():
 
 def test_how_many_runs_a_program_has():
   runs = listed()
-  assert [len(part) for part in parts(runs, "loop", 3)] == [1] * 6
+  assert [len(part) for part in parts(runs, "loop")] == [1] * 6
   assert [len(part) for part in parts(runs)] == [6]
   assert parts(runs, "shard", 3)[1] == ["one-seed1", "two-seed1", "three-seed1"]
 
@@ -49,6 +49,11 @@ def test_how_many_runs_a_program_has():
 def test_programs_have_one_size(stack):
   with pytest.raises(UserError, match="or to one of 1, 2, 3, 6"):
     parts(listed(), stack=stack)
+
+
+def test_what_shares_no_program_is_not_stacked():
+  with pytest.raises(UserError, match="stack=3 is for runs that share"):
+    parts(listed(), "loop", 3)
 
 
 def test_no_two_groups_share_a_folder():

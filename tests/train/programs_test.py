@@ -18,7 +18,7 @@ from ser_jax.train.compile import Program
 from ser_jax.train.devices import make_layout
 from ser_jax.train.sharing import sharing
 from ser_jax.train.state import init_state
-from ser_jax.train.step import predict_step, train_step
+from ser_jax.train.step import predict_step, several, train_step
 
 SIZE, TIME, DIM = 16, 6, 3
 
@@ -135,6 +135,46 @@ def test_devices_are_invisible(changes):
   one = train_under(layout_of(), [0], batches)
   many = train_under(layout_of(**changes), [0], batches)
   assert_close(one, many, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  ("runs", "changes"),
+  [(1, {"data": 8}), (4, {"runs": "vmap", "run": 2, "data": 2})],
+)
+def test_several_steps_a_call_are_steps_one_by_one(runs, changes):
+  """On devices that share a batch, too; sums are those of all steps."""
+  batches = [random_batch(seed, runs) for seed in range(3)]
+  layout, seeds = layout_of(runs, **changes), list(range(runs))
+  task, train, _ = programs(layout)
+  example = jax.tree.map(lambda x: x[0], batches[0])
+  state = jax.vmap(lambda seed: init_state(seed, example, task))(
+    jnp.array(seeds, jnp.uint32)
+  )
+  statistics = layout.place_runs(np.zeros(runs, np.float32))
+  key = (("frames", TIME),)
+
+  def scanned(state, items, *arrays, frames):
+    def step(state, item):
+      return train_step(
+        state, item, task=task, total_steps=10, axis_name=layout.axis_name
+      )
+
+    return several(step)(state, items)
+
+  program = Program(layout, scanned, trains=True, name="three", stacked=True)
+  items = jax.tree.map(lambda *x: np.stack(x, axis=1), *batches)
+  found, sums = program(
+    layout.place_runs(jax.device_get(state)),
+    layout.place_item(items, stacked=True),
+    *(statistics, {}, key),
+  )
+  state = layout.place_runs(jax.device_get(state))
+  total = 0
+  for batch in batches:
+    state, metrics = train(state, layout.place_item(batch), statistics, {}, key)
+    total += layout.fetch_runs(metrics).values
+  assert_close(layout.fetch_runs(state), layout.fetch_runs(found), atol=2e-5)
+  np.testing.assert_allclose(layout.fetch_runs(sums).values, total, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
