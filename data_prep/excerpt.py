@@ -30,26 +30,39 @@ def key(utterance: Utterance, feature_set: FeatureSet) -> dict:
   return found
 
 
-def load(utterance: Utterance) -> tuple[Samples, int]:
+def load(
+  utterance: Utterance, context: float
+) -> tuple[Samples, int, tuple[int, int]]:
   """Reads a file, or the part of one that an utterance is.
 
+  Args:
+    utterance: whose audio is wanted.
+    context: seconds to read on either side of a part, where the file has them.
+
   Returns:
-    Samples in [-1, 1] and the rate in Hz.
+    Samples in [-1, 1], the rate in Hz, and how many of the samples are context,
+    before the part and after it.
 
   Raises:
     UserError: see `audio.load`; or the file ends before the utterance does.
   """
+  if utterance.seconds is None:
+    return *audio.load(utterance.path), (0, 0)
+  start = max(0.0, utterance.start - context)
   samples, rate = audio.load(
-    utterance.path, start=utterance.start, seconds=utterance.seconds
+    utterance.path,
+    start=start,
+    seconds=utterance.start - start + utterance.seconds + context,
   )
-  wanted = round((utterance.seconds or 0) * rate)
-  if len(samples) < wanted:
+  before = round(utterance.start * rate) - round(start * rate)
+  after = len(samples) - before - round(utterance.seconds * rate)
+  if after < 0:
     raise UserError(
       f"{utterance.path} ends before {utterance.start + utterance.seconds:g} "
       f"s, up to which {utterance.id} is labelled: copy the file again from "
       "the corpus."
     )
-  return samples, rate
+  return samples, rate, (before, after)
 
 
 def annotate(

@@ -235,8 +235,8 @@ def extract(
     UserError: audio that the set cannot use.
     ValueError: the set broke its promise.
   """
-  samples, rate = excerpt.load(utterance)
-  features = feature_set.extract(samples, rate, pad_to=pad_to)
+  samples, rate, around = excerpt.load(utterance, feature_set.context)
+  features = feature_set.extract(samples, rate, around=around, pad_to=pad_to)
   features = excerpt.annotate(features, feature_set, utterance)
   path = utterance.path
   if set(features) != set(feature_set.inputs):

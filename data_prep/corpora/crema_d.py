@@ -3,10 +3,11 @@
 Cao et al., IEEE Transactions on Affective Computing 2014: 7442 utterances, 91
 actors, 6 emotions, as acted. The session of an utterance is its speaker.
 Genders are in the release's `VideoDemographics.csv`; without that file they
-are left unknown.
+are left unknown. The release's defective recordings are counted and left out.
 """
 
 import csv
+import logging
 import pathlib
 import re
 
@@ -14,6 +15,7 @@ from data_prep.corpora import files
 from data_prep.utterance import Utterance
 from ser_jax.errors import UserError
 
+LOG = logging.getLogger(__name__)
 EMOTIONS = {
   "ANG": "angry",
   "DIS": "disgust",
@@ -28,6 +30,12 @@ NAME = re.compile(
   r"(10\d\d)_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)"
 )
 DEMOGRAPHICS = "VideoDemographics.csv"
+DEFECTIVE = (
+  "1064_IEO_DIS_MD",  # a minute: the sentence in every emotion, not disgust
+  "1064_TIE_SAD_XX",  # has no duration
+  "1076_MTI_NEU_XX",  # nearly empty
+  "1076_MTI_SAD_XX",  # has no audio
+)
 
 
 def read(raw: pathlib.Path, *, allow_partial: bool) -> list[Utterance]:
@@ -38,7 +46,7 @@ def read(raw: pathlib.Path, *, allow_partial: bool) -> list[Utterance]:
     allow_partial: accept other counts than the published ones.
 
   Returns:
-    Utterances by id.
+    Utterances by id, without those of `DEFECTIVE` recordings.
 
   Raises:
     UserError: files missing, misnamed or there twice.
@@ -75,7 +83,17 @@ def read(raw: pathlib.Path, *, allow_partial: bool) -> list[Utterance]:
       f"CREMA-D has {ACTORS} actors, {raw} has {actors}: unpack the corpus "
       "again, or pass --allow-partial to go on with what is there."
     )
-  return utterances
+  return _without_defective(utterances)
+
+
+def _without_defective(utterances: list[Utterance]) -> list[Utterance]:
+  """Utterances that can be used; what is left out is logged."""
+  left_out = [u.id for u in utterances if u.id in DEFECTIVE]
+  if left_out:
+    LOG.warning(
+      "CREMA-D: left out %s, defective as released", ", ".join(left_out)
+    )
+  return [u for u in utterances if u.id not in DEFECTIVE]
 
 
 def _genders(raw: pathlib.Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ challenge's test part) are left out.
 
 import collections
 import csv
+import logging
 import pathlib
 import re
 
@@ -25,12 +26,12 @@ from data_prep.corpora import files, gold_standard
 from data_prep.utterance import CONTOUR_SECONDS, Utterance
 from ser_jax.errors import UserError
 
+LOG = logging.getLogger(__name__)
 WINDOW, STEP = 150, 75  # frames: 6 s, 3 s
 DIMENSIONS = ("arousal", "valence")
 PARTITIONS = ("train", "dev", "test")
-# Rated speakers of each part: of the challenge, of all 27 of its speakers, of
-# the 46 that the paper has.
-SIZES = ((9, 9, 0), (9, 9, 9), (16, 15, 15))
+# Rated speakers of each part of AVEC's package, without and with its test part.
+SIZES = ((9, 9, 0), (9, 9, 9))
 AVEC_NAME = re.compile(r"(train|dev|test)_\d+")
 RELEASE_NAME = re.compile(r"P\d+")
 PARTITION_FILE = "partition.csv"
@@ -41,13 +42,15 @@ def read(raw: pathlib.Path, *, allow_partial: bool) -> list[Utterance]:
 
   Args:
     raw: the folder that it was unpacked into.
-    allow_partial: accept other numbers of speakers than the published ones.
+    allow_partial: accept other numbers of speakers than AVEC's, or a partition
+      that no protocol takes.
 
   Returns:
     Windows, recording by recording.
 
   Raises:
-    UserError: files missing, damaged or not in the package's format.
+    UserError: files missing, damaged or not in the package's format; a
+      partition without training or development speakers.
   """
   avec = _tables(raw, "ratings_gold_standard", ".arff")
   release = _tables(raw, "emotional_behaviour", ".csv")
@@ -83,7 +86,12 @@ def read(raw: pathlib.Path, *, allow_partial: bool) -> list[Utterance]:
     utterances += _windows(
       recording, audio[recording], part_of(recording), contour
     )
-  _check_sizes(utterances, raw, allow_partial)
+  sizes = _sizes(utterances)
+  LOG.info("RECOLA: %s rated speakers in train / dev / test", _join(sizes))
+  if avec and not allow_partial:
+    _check_published(sizes, raw)
+  elif not allow_partial:
+    _check_partition(sizes, raw / PARTITION_FILE)
   return utterances
 
 
@@ -208,20 +216,44 @@ def _windows(
   ]
 
 
-def _check_sizes(
-  utterances: list[Utterance], raw: pathlib.Path, allow_partial: bool
-) -> None:
-  """Compares the number of speakers of each part with the published ones.
+def _sizes(utterances: list[Utterance]) -> tuple[int, int, int]:
+  """Speakers of each of `PARTITIONS`."""
+  speakers = {(u.session, u.speaker) for u in utterances}
+  return tuple(sum(s == part for s, _ in speakers) for part in PARTITIONS)
+
+
+def _join(sizes: tuple[int, int, int]) -> str:
+  return " / ".join(map(str, sizes))
+
+
+def _check_published(sizes: tuple[int, int, int], raw: pathlib.Path) -> None:
+  """Compares AVEC's numbers of speakers with the published ones.
 
   Raises:
-    UserError: other numbers, unless that is allowed.
+    UserError: other numbers.
   """
-  speakers = {(u.session, u.speaker) for u in utterances}
-  sizes = tuple(sum(s == part for s, _ in speakers) for part in PARTITIONS)
-  if sizes not in SIZES and not allow_partial:
-    known = ", ".join(" / ".join(map(str, known)) for known in SIZES)
+  if sizes not in SIZES:
     raise UserError(
-      f"{raw} has {' / '.join(map(str, sizes))} rated speakers in train / dev "
-      f"/ test; published are {known}: unpack the corpus again, or pass "
-      "--allow-partial to go on with what is there."
+      f"{raw} has {_join(sizes)} rated speakers in train / dev / test; AVEC "
+      f"2016 has {' or '.join(map(_join, SIZES))}: unpack the corpus again, or "
+      "pass --allow-partial to go on with what is there."
+    )
+
+
+def _check_partition(sizes: tuple[int, int, int], path: pathlib.Path) -> None:
+  """Refuses a partition that one cannot train, validate and test with.
+
+  How many speakers each part has is the user's matter: copies of the release
+  have other numbers of them.
+
+  Raises:
+    UserError: a part has too few speakers.
+  """
+  train, dev, test = sizes
+  # Without a test part, half of the development speakers are it.
+  if not train or dev < (1 if test else 2):
+    raise UserError(
+      f"{path} places {_join(sizes)} rated speakers in train / dev / test: "
+      "place at least one in train, one in dev and one in test, or two in dev; "
+      "or pass --allow-partial for another protocol than partition."
     )

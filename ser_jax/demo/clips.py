@@ -33,12 +33,15 @@ class Windows:
     length: seconds of a window; shorter recordings are one.
     hop: seconds from the start of a window to that of the next.
     step: seconds that starts are whole numbers of; 0 for any.
+    context: seconds that are read on either side of a window, as far as the
+      recording has them.
     most: seconds of the longest recording that is accepted.
   """
 
   length: float
   hop: float
   step: float = 0.0
+  context: float = 0.0
   most: float = math.inf
 
 
@@ -70,7 +73,7 @@ def make_windows(
     hop: seconds; 0 for windows end to end or, of contours, that half overlap.
 
   Returns:
-    The windows.
+    The windows, with the context that excerpts of recordings have in training.
 
   Raises:
     UserError: windows that the model cannot take, or that leave gaps.
@@ -87,12 +90,13 @@ def make_windows(
       f"--hop={hop:g} must lie between 0 (the default) and the window's "
       f"{length:g} s."
     )
+  context = FEATURE_SETS[recipe.features].context
   if recipe.contour_rate is None:
-    return Windows(length, hop or length)
+    return Windows(length, hop or length, context=context)
   step = 1 / recipe.contour_rate
   length = max(1, math.floor(length / step + 1e-6)) * step
   hop = max(1, math.floor((hop or length / 2) / step + 1e-6)) * step
-  return Windows(length, hop, step)
+  return Windows(length, hop, step, context)
 
 
 def read_clips(
@@ -119,10 +123,12 @@ def read_clips(
   """
   feature_set = FEATURE_SETS[recipe.features]
   clips = []
-  for start, samples, rate in cut(file, windows, source):
-    end = start + len(samples) / rate
+  for start, samples, rate, around in cut(file, windows, source):
+    end = start + (len(samples) - sum(around)) / rate
     try:
-      features = feature_set.extract(samples, rate, pad_to=recipe.pad_to)
+      features = feature_set.extract(
+        samples, rate, around=around, pad_to=recipe.pad_to
+      )
       _require_finite(features)
       clips.append(Clip(start, end, features))
     except UserError as error:
@@ -153,8 +159,21 @@ def _require_finite(features: Features) -> None:
 
 def cut(
   file, windows: Windows, source: str
-) -> Iterator[tuple[float, Float[np.ndarray, "samples"], int]]:
-  """Start in seconds, samples and rate of each window, channels averaged."""
+) -> Iterator[tuple[float, Float[np.ndarray, "samples"], int, tuple[int, int]]]:
+  """Windows with their context, channels averaged.
+
+  Args:
+    file: audio in any format that libsndfile reads.
+    windows: how to cut.
+    source: what messages call the file.
+
+  Yields:
+    Start of the window in seconds, samples, rate in Hz, and how many of the
+    samples are context, before the window and after it.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
   import soundfile
 
   named = isinstance(file, str | pathlib.Path)
@@ -165,21 +184,36 @@ def cut(
     with soundfile.SoundFile(file) as audio:
       rate = audio.samplerate
       _check_header(audio, windows, source)
+      context = round(windows.context * rate)
       for first, count in _spans(audio.frames, rate, windows):
-        audio.seek(first)
-        found = audio.read(count, dtype="float32", always_2d=True)
-        if len(found) < count:
-          raise UserError(
-            f"{source} is truncated: its header promises {audio.frames} "
-            f"samples a channel, it has {first + len(found)}."
-          )
-        yield first / rate, found.mean(axis=1, dtype=np.float32), rate
+        before = min(context, first)
+        after = min(context, audio.frames - first - count)
+        samples = _read(audio, first - before, before + count + after, source)
+        yield first / rate, samples, rate, (before, after)
   except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
     reason = getattr(error, "error_string", str(error)).rstrip(".")
     raise UserError(
       f"{source} cannot be read as audio ({reason}): give WAV, FLAC, OGG, MP3 "
       "or AIFF."
     ) from error
+
+
+def _read(
+  audio, first: int, count: int, source: str
+) -> Float[np.ndarray, "samples"]:
+  """Some samples, channels averaged.
+
+  Raises:
+    UserError: the file has fewer than its header promises.
+  """
+  audio.seek(first)
+  found = audio.read(count, dtype="float32", always_2d=True)
+  if len(found) < count:
+    raise UserError(
+      f"{source} is truncated: its header promises {audio.frames} samples a "
+      f"channel, it has {first + len(found)}."
+    )
+  return found.mean(axis=1, dtype=np.float32)
 
 
 def _check_header(audio, windows: Windows, source: str) -> None:

@@ -67,7 +67,7 @@ def decode(data: bytes, source: str) -> tuple[Samples, int]:
       f"{MOST_BYTES / 1e6:.0f} MB are accepted here."
     )
   whole = clips.Windows(MOST_SECONDS, MOST_SECONDS, most=MOST_SECONDS)
-  ((_, samples, rate),) = clips.cut(io.BytesIO(data), whole, source)
+  ((_, samples, rate, _),) = clips.cut(io.BytesIO(data), whole, source)
   return audio.check(samples, source=source), rate
 
 

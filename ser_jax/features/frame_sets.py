@@ -71,16 +71,29 @@ def annotated() -> FeatureSet:
   )
 
 
-WINDOWS = {"egemaps": (windows.egemaps, 88), "compare_lld": (windows.lld, 325)}
+# How they are made, how many, and the seconds that they hear beside an excerpt:
+# half a window, and what its first descriptors remember. Those of eGeMAPS are
+# smoothed; in ComParE's RASTA filter, 1e-4 of a deviation is left after 1.5 s.
+WINDOWS = {
+  "egemaps": (windows.egemaps, 88, 2.0),
+  "compare_lld": (windows.lld, 325, 3.0),
+}
 
 
 def functionals(by: str) -> FeatureSet:
-  """Functionals of three seconds around each of the same frames."""
-  make, dim = WINDOWS[by]
+  """Functionals of three seconds around each of the same frames.
 
-  def compute(samples: Samples) -> Features:
-    found = make(samples[: FRAME * FRAMES], RATE, size=FRAME)
-    return {"windows": found}
+  An excerpt has those of its recording, which alone ends windows. Utterances
+  longer than six seconds are taken to end there.
+  """
+  make, dim, context = WINDOWS[by]
+
+  def compute(samples: Samples, before: int, after: int) -> Features:
+    frames = min(FRAMES, -(-(len(samples) - before - after) // FRAME))
+    # Whole frames come before those of the excerpt.
+    heard = samples[before % FRAME : before + FRAME * FRAMES + after]
+    found = make(heard, RATE, size=FRAME)
+    return {"windows": found[before // FRAME :][:frames]}
 
   return FeatureSet(
     name=by,
@@ -91,8 +104,10 @@ def functionals(by: str) -> FeatureSet:
       "rate": RATE,
       "by": "openSMILE",
       "seconds": windows.SECONDS,
+      "context": context,
       "frame": FRAME,
       "frames": FRAMES,
     },
     compute=compute,
+    context=context,
   )

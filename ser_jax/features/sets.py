@@ -213,11 +213,15 @@ def _dat_best() -> FeatureSet:
 
 
 def _union(name: str, *parts: FeatureSet) -> FeatureSet:
-  """Sets of one rate side by side, each from the whole recording."""
+  """Sets of one rate side by side, each from the whole recording.
+
+  What has context computes with it, the rest from the excerpt alone.
+  """
   (rate,) = {part.rate for part in parts}
 
-  def compute(samples: Samples) -> Features:
-    return {n: x for part in parts for n, x in part.compute(samples).items()}
+  def compute(samples: Samples, before: int = 0, after: int = 0) -> Features:
+    made = (part.compute_inside(samples, before, after) for part in parts)
+    return {n: x for features in made for n, x in features.items()}
 
   return FeatureSet(
     name=name,
@@ -226,6 +230,7 @@ def _union(name: str, *parts: FeatureSet) -> FeatureSet:
     inputs={n: spec for part in parts for n, spec in part.inputs.items()},
     recipe={"rate": rate} | {part.name: dict(part.recipe) for part in parts},
     compute=compute,
+    context=max(part.context for part in parts),
   )
 
 

@@ -1,12 +1,13 @@
 """Readers: real corpora where they are, and trees in the exact formats."""
 
+import itertools
 import pathlib
 
 import numpy as np
 import pytest
 import soundfile
 
-from data_prep.corpora import CORPORA, synthetic
+from data_prep.corpora import CORPORA, crema_d, synthetic
 from ser_jax.errors import UserError
 
 
@@ -134,6 +135,33 @@ def test_crema_d(tmp_path):
   one, two = read("crema_d", tmp_path)
   assert (one.speaker, one.gender, one.emotion) == ("1001", "male", "angry")
   assert (two.speaker, two.gender, two.emotion) == ("1040", "female", "sad")
+
+
+def crema_d_tree(folder):
+  """As many files of as many actors as the release has, all of them empty."""
+  rest = itertools.product(
+    ("DFA", "IEO", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI"),
+    crema_d.EMOTIONS,
+    ("XX", "MD"),
+    range(1001, 1092),
+  )
+  names = dict.fromkeys(crema_d.DEFECTIVE)
+  names |= {f"{a}_{text}_{felt}_{level}": None for text, felt, level, a in rest}
+  for name in list(names)[:7442]:
+    (folder / f"{name}.wav").touch()
+  return folder
+
+
+def test_defective_files_of_crema_d_are_counted_and_left_out(tmp_path, caplog):
+  found = read("crema_d", crema_d_tree(tmp_path), allow_partial=False)
+  assert len(found) == 7438
+  left_out = {
+    *("1064_IEO_DIS_MD", "1064_TIE_SAD_XX"),
+    *("1076_MTI_NEU_XX", "1076_MTI_SAD_XX"),
+  }
+  assert not {u.id for u in found} & left_out
+  (line,) = caplog.messages
+  assert all(name in line for name in left_out)
 
 
 @pytest.mark.parametrize("corpus", ["emodb", "ravdess", "crema_d"])

@@ -52,7 +52,8 @@ def avec(raw, seconds=10.0, names=("train_1", "dev_1"), rate=RATE):
   return raw
 
 
-def release(raw, seconds=10.0, names=("P16", "P17")):
+def release(raw, seconds=10.0, parts=("train", "dev")):
+  names = [f"P{number}" for number, _ in enumerate(parts, start=16)]
   for name in names:
     audio(raw / "RECOLA-Audio-recordings" / f"{name}.wav", seconds)
     time, values = ratings(seconds)
@@ -63,11 +64,9 @@ def release(raw, seconds=10.0, names=("P16", "P17")):
       for t, v in zip(time, values[:, column], strict=True):
         rows.append(f"{t:g};{v + 0.3:.4f};{v:.4f};{v - 0.1:.4f}")
       (path / f"{name}.csv").write_text("\r\n".join(rows) + "\r\n")
-  parts = [
-    f"{name},{p}" for name, p in zip(names, ("train", "dev"), strict=True)
-  ]
+  rows = [f"{name},{part}" for name, part in zip(names, parts, strict=True)]
   (raw / "partition.csv").write_text(
-    "\n".join(["participant,partition", *parts])
+    "\n".join(["participant,partition", *rows])
   )
   return raw
 
@@ -126,7 +125,10 @@ def test_the_challenge_s_test_part_has_no_ratings(tmp_path):
 
 
 def test_other_sizes_are_refused(tmp_path):
-  with pytest.raises(UserError, match="1 / 1 / 0 rated.*--allow-partial"):
+  with pytest.raises(
+    UserError,
+    match="1 / 1 / 0 rated.* 9 / 9 / 0 or 9 / 9 / 9: .*--allow-partial",
+  ):
     read(avec(tmp_path), allow_partial=False)
 
 
@@ -146,6 +148,35 @@ def test_the_release_with_its_raters(tmp_path):
   apart = found[0].contour - ratings(10.0)[1][:150]
   np.testing.assert_allclose(apart - apart[0], 0.0, atol=1e-3)
   assert (np.abs(apart) < 0.3).all()
+
+
+@pytest.mark.parametrize(
+  ("parts", "sizes"),
+  [
+    (("train", "train", "dev", "test"), "2 / 1 / 1"),
+    (("train", "dev", "dev"), "1 / 2 / 0"),
+  ],
+)
+def test_a_partition_of_the_release_has_any_sizes(
+  tmp_path, caplog, parts, sizes
+):
+  caplog.set_level("INFO", "data_prep")
+  found = read(release(tmp_path, 6.0, parts), allow_partial=False)
+  assert [u.session for u in found] == list(parts)
+  assert caplog.messages == [
+    f"RECOLA: {sizes} rated speakers in train / dev / test"
+  ]
+
+
+@pytest.mark.parametrize(
+  "parts",
+  [("dev", "dev", "test"), ("train", "train", "test"), ("train", "dev")],
+)
+def test_a_partition_that_no_protocol_takes_is_refused(tmp_path, parts):
+  raw = release(tmp_path, 6.0, parts)
+  with pytest.raises(UserError, match="partition.csv places .* two in dev"):
+    read(raw, allow_partial=False)
+  assert len(read(raw)) == len(parts)
 
 
 def test_raters_of_whom_none_agrees_are_refused():

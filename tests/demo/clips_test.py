@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep.extract import extract
+from data_prep.utterance import Utterance
 from ser_jax.demo import clips
 from ser_jax.errors import UserError
+from ser_jax.features.sets import FEATURE_SETS
 from ser_jax.inference import Recipe, pack
 
 RATE = 16000
@@ -39,7 +42,7 @@ def spans(seconds, windows):
   file = io.BytesIO(wav(seconds))
   return [
     (start, round(start + len(samples) / rate, 6))
-    for start, samples, rate in clips.cut(file, windows, "x")
+    for start, samples, rate, _ in clips.cut(file, windows, "x")
   ]
 
 
@@ -83,7 +86,7 @@ def test_channels_are_averaged():
   both = np.stack([np.full(8, 0.5), np.full(8, -0.25)], axis=1)
   soundfile.write(file, both, RATE, format="WAV", subtype="FLOAT")
   file.seek(0)
-  ((_, samples, _),) = clips.cut(file, clips.Windows(1, 1), "x")
+  ((_, samples, _, _),) = clips.cut(file, clips.Windows(1, 1), "x")
   np.testing.assert_array_equal(samples, np.full(8, 0.125, np.float32))
 
 
@@ -101,7 +104,8 @@ def test_a_truncated_file_is_refused(tmp_path, named):
 def test_a_file_written_to_a_pipe_is_read():
   data = bytearray(wav(1.0))
   data[40:44] = struct.pack("<I", 0x7FFFF000)  # as sox does
-  ((_, samples, _),) = clips.cut(io.BytesIO(data), clips.Windows(1.0, 1.0), "x")
+  windows = clips.Windows(1.0, 1.0)
+  ((_, samples, _, _),) = clips.cut(io.BytesIO(data), windows, "x")
   assert len(samples) == RATE
 
 
@@ -214,3 +218,37 @@ def test_windows_are_standardised_by_their_recording():
   assert inputs["waveform_moments"].shape == (3, 2)
   # What fills the batch is divided by 1.
   np.testing.assert_array_equal(inputs["waveform_moments"][2], [0, 1])
+
+
+def test_windows_hear_as_much_around_them_as_in_training(
+  tmp_path, opensmile_installed
+):
+  name = "compare_lld_windows_prosody"
+  recipe = dataclasses.replace(
+    RECIPE, features=name, longest=6.0, contour_rate=25.0
+  )
+  samples = np.random.default_rng(0).normal(0, 0.1, 17 * RATE)
+  samples *= 1.1 + np.sin(np.arange(len(samples)) / RATE)
+  samples[6 * RATE : 12 * RATE] = 0
+  path = tmp_path / "long.wav"
+  soundfile.write(path, samples.clip(-1, 1), RATE, subtype="PCM_16")
+  windows = clips.make_windows(recipe)
+  found = clips.read_clips(path, recipe, windows, source="long")
+  times = [(clip.start, clip.end) for clip in found]
+  assert times == [(0, 6), (3, 9), (6, 12), (9, 15), (11, 17)]
+  # Of what is silent, the sound around it makes no features.
+  silent = found.pop(2)
+  assert silent.features is None and "silent" in silent.note
+  for clip in found:
+    excerpt = Utterance(
+      id="long",
+      path=path,
+      speaker="",
+      session="",
+      gender="",
+      emotion="undecided",
+      start=clip.start,
+      seconds=6.0,
+    )
+    for key, values in extract(FEATURE_SETS[name], excerpt, None).items():
+      np.testing.assert_array_equal(clip.features[key], values)

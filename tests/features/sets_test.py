@@ -9,7 +9,7 @@ import pytest
 
 from ser_jax.errors import UserError
 from ser_jax.features import audio
-from ser_jax.features.sets import FEATURE_SETS
+from ser_jax.features.sets import FEATURE_SETS, require_unchanged
 
 NEEDS = dict.fromkeys(
   ("ds_lstm_opensmile", "egemaps", "is10_functionals")
@@ -72,6 +72,20 @@ def test_names_and_recipes_are_plain(name):
   assert recipe["rate"] == feature_set.rate
   with pytest.raises(dataclasses.FrozenInstanceError):
     feature_set.name = "other"
+
+
+@pytest.mark.parametrize("targets", ["", "_prosody"])
+@pytest.mark.parametrize("by", ["egemaps", "compare_lld"])
+def test_recipes_tell_the_context(by, targets):
+  """So that shards of excerpts that were heard alone are refused."""
+  feature_set = FEATURE_SETS[f"{by}_windows{targets}"]
+  # Half a window, and what the descriptors need.
+  assert feature_set.context >= 1.75
+  assert feature_set.recipe[by]["context"] == feature_set.context
+  made = json.loads(json.dumps(dict(feature_set.recipe)))
+  del made[by]["context"]
+  with pytest.raises(UserError, match="made otherwise"):
+    require_unchanged(feature_set.name, made, source="shards")
 
 
 def test_recipes_tell_the_sets_apart():
