@@ -1,6 +1,7 @@
 """bfloat16 near float32 for every system; what a step keeps is float32."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,9 @@ SMALL = {
   "dcaen": {"analysis__frames": "waveform=4", "model__hidden": 8},
   "adieu": {"analysis__frames": "waveform=4,contours=4", "model__hidden": 8},
 }
+# Products of spectra, one forwards and two backwards: Fourier transforms know
+# no bfloat16.
+SPECTRA = {"dcaen": 3, "adieu": 3}
 
 
 @functools.cache
@@ -49,6 +53,12 @@ def one_batch(name):
   )
   batch = made.source.gather(constants, item, frames)
   return task, state, prepare(batch, statistics, made.dataset.examples.plans)
+
+
+def products_of(lowered):
+  """Matrix products and convolutions of a program, a line each."""
+  kinds = r"stablehlo\.(?:dot_general|convolution)"
+  return re.findall(rf"{kinds}.*", lowered.as_text())
 
 
 @pytest.mark.parametrize("name", systems.SYSTEMS)
@@ -91,6 +101,19 @@ def test_products_are_as_the_config_says(name, kind, products):
   program = str(jax.make_jaxpr(step)(state, batch))
   assert f"Precision.{products})" in program
   assert "precision=None" not in program
+
+
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_half_precision_is_that_of_every_product(name):
+  """Statistics alone, which ask for it, are of float32."""
+  task, state, batch = one_batch(name)
+  lowered = precision.in_precision(task, "bfloat16")
+  step = jax.jit(functools.partial(train_step, task=lowered, total_steps=9))
+  found = products_of(step.lower(state, batch))
+  assert any("bf16" in product for product in found)
+  wide = [product for product in found if "f32>" in product.split("->")[0]]
+  left = [product for product in wide if "HIGHEST" not in product]
+  assert len(left) == SPECTRA.get(name, 0), left
 
 
 def test_a_precision_that_does_not_exist_is_refused():
