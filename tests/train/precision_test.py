@@ -12,8 +12,10 @@ from benchmarks import systems
 from ser_jax import runs
 from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
+from ser_jax.models.raw_waveform import RawWaveform
+from ser_jax.streaming import Stream
 from ser_jax.train import precision
-from ser_jax.train.step import predict_step, train_step
+from ser_jax.train.step import decode_step, predict_step, train_step
 
 SMALL = {
   "ds_lstm": {
@@ -56,9 +58,9 @@ def one_batch(name):
 
 
 def products_of(lowered):
-  """Matrix products and convolutions of a program, a line each."""
+  """Matrix products and convolutions of a program, and what they multiply."""
   kinds = r"stablehlo\.(?:dot_general|convolution)"
-  return re.findall(rf"{kinds}.*", lowered.as_text())
+  return re.findall(rf"({kinds}.*) -> tensor", lowered.as_text())
 
 
 @pytest.mark.parametrize("name", systems.SYSTEMS)
@@ -111,9 +113,69 @@ def test_half_precision_is_that_of_every_product(name):
   step = jax.jit(functools.partial(train_step, task=lowered, total_steps=9))
   found = products_of(step.lower(state, batch))
   assert any("bf16" in product for product in found)
-  wide = [product for product in found if "f32>" in product.split("->")[0]]
+  wide = [product for product in found if "f32>" in product]
   left = [product for product in wide if "HIGHEST" not in product]
   assert len(left) == SPECTRA.get(name, 0), left
+
+
+def assert_products(lowered, kind):
+  """That all are of a kind, in a program without statistics."""
+  found = products_of(lowered)
+  assert found
+  for product in found:
+    if kind == "bfloat16":
+      assert "bf16>" in product and "f32>" not in product
+    else:
+      asked = {"float32": "HIGHEST", "tf32": "HIGH"}[kind]
+      assert len(re.findall(rf"\b{asked}\b", product)) == 2
+
+
+@pytest.mark.parametrize("kind", precision.PRODUCTS)
+def test_decoding_is_as_the_config_says(kind):
+  task, state, batch = one_batch("aae")
+  lowered = precision.in_precision(task, kind)
+  step = jax.jit(functools.partial(decode_step, task=lowered))
+  shown = task.predict(state.params, state.batch_stats, batch)
+  weights, y, z = state.weights, shown["scores"], shown["z"]
+  assert_products(step.lower(weights, y, z, batch), kind)
+  made = step(weights, y, z, batch)
+  wanted = task.decode(weights.params, weights.batch_stats, y, z, batch)
+  assert made.dtype == jnp.float32
+  np.testing.assert_allclose(made, wanted, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", precision.PRODUCTS)
+def test_streams_are_as_the_config_says(kind):
+  """And equal the whole recording in the same precision."""
+  model = RawWaveform(
+    2, (4, 4), (6, 5), pool_channels=2, hidden=3, bidirectional=False
+  )
+  frames = jax.random.normal(jax.random.key(0), (1, 6, 16))
+  inputs, lengths = {"waveform": frames}, {"waveform": jnp.full(1, 6)}
+
+  def contours_of(params, inputs, lengths):
+    outputs = model.apply({"params": params}, inputs, lengths, train=False)
+    return outputs["contours"]
+
+  params = model.init(jax.random.key(1), inputs, lengths, train=False)["params"]
+  whole = jax.jit(precision.computed(contours_of, kind))
+  assert_products(whole.lower(params, inputs, lengths), kind)
+  stream = Stream(model, params, samples=16, precision=kind)
+  state, told = stream.start(), []
+  lowered = stream._step.lower(params, frames, state.cells, skip=0, take=6)
+  assert_products(lowered, kind)
+  for number in range(6):
+    state, contours = stream.push(
+      state, frames[:, number : number + 1], last=number == 5
+    )
+    told.append(contours)
+  found = jnp.concatenate(told, axis=1)
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(
+    found,
+    whole(params, inputs, lengths),
+    atol=0.01 if kind == "bfloat16" else 1e-6,
+  )
 
 
 def test_a_precision_that_does_not_exist_is_refused():
