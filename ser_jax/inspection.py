@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from ser_jax import atomic, runs
 from ser_jax.batch import Batch
 from ser_jax.data.prepare import prepare
+from ser_jax.data.statistics import InputPlan, Statistics
 from ser_jax.train import loop, processes
 from ser_jax.train.engine import Engine, outputs
 from ser_jax.train.step import decode_step
@@ -27,6 +28,13 @@ DECODED = 32  # test utterances to reconstruct, and samples of each class
 STEPS = np.linspace(-3.0, 3.0, 9)  # of the traversal, in deviations of z
 # Of the module, so that all folds share what is compiled.
 _decode = jax.jit(decode_step, static_argnames="task")
+
+
+@functools.partial(jax.jit, static_argnames="plans")
+def _prepare(
+  batch: Batch, statistics: Statistics, plans: tuple[tuple[str, InputPlan], ...]
+) -> Batch:
+  return prepare(batch, statistics, dict(plans))
 
 
 def look(
@@ -126,8 +134,8 @@ def prepared(
     speaker=examples.speakers[index],
     index=index.astype(np.int32),
   )
-  step = jax.jit(functools.partial(prepare, plans=examples.plans))
-  return step(batch, experiment.statistics[run.fold])
+  plans = tuple(examples.plans.items())
+  return _prepare(batch, experiment.statistics[run.fold], plans)
 
 
 def generate(
