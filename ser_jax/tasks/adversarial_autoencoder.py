@@ -16,16 +16,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import classify
+from ser_jax.tasks.apply import in_training
 from ser_jax.tasks.task import (
   Count,
   LossFn,
-  Params,
   Phase,
   Stage,
   Task,
@@ -177,29 +177,12 @@ def _decoding(model: nn.Module) -> Callable[..., Float[Array, "batch ..."]]:
   return decode
 
 
-def _apply(
-  model: nn.Module, params: Params, stats: PyTree, batch: Batch, rng: Array,
-  method: str,
-) -> tuple[dict, PyTree]:  # fmt: skip
-  """A method's outputs in training, and the running statistics after it."""
-  outputs, changed = model.apply(
-    {"params": params, "batch_stats": stats},
-    batch.inputs,
-    batch.lengths,
-    train=True,
-    mutable=["batch_stats"],
-    rngs={"dropout": rng},
-    method=method,
-  )
-  return outputs, changed.get("batch_stats", stats)
-
-
 def _reconstruction(model: nn.Module, axis_name: str | None) -> LossFn:
   """The squared error of valid frames."""
 
   def loss_fn(params, stats, batch, rng, progress):
     del progress
-    outputs, stats = _apply(model, params, stats, batch, rng, "__call__")
+    outputs, stats = in_training(model, params, stats, batch, rng)
     found = outputs["reconstruction"]
     (name,) = batch.inputs
     wanted = batch.inputs[name]
@@ -273,7 +256,7 @@ def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
   def loss_fn(params, stats, batch, rng, progress):
     del progress
     of_encoder, of_priors, of_judge = jax.random.split(rng, 3)
-    fake, _ = _apply(model, params, stats, batch, of_encoder, "encode")
+    fake, _ = in_training(model, params, stats, batch, of_encoder, "encode")
     classes, latent = fake["y"].shape[-1], fake["z"].shape[-1]
     drawn = draw_priors(of_priors, batch.index, classes, latent)
     # Their number format must not tell the real from the fake.
@@ -309,7 +292,7 @@ def _generator(model: nn.Module, axis_name: str | None) -> LossFn:
   def loss_fn(params, stats, batch, rng, progress):
     del progress
     of_encoder, of_judge = jax.random.split(rng)
-    fake, stats = _apply(model, params, stats, batch, of_encoder, "encode")
+    fake, stats = in_training(model, params, stats, batch, of_encoder, "encode")
     judged = model.apply(
       {"params": params},
       fake["y"],
@@ -383,7 +366,7 @@ def _classification(
 
   def loss_fn(params, stats, batch, rng, progress):
     del progress
-    outputs, stats = _apply(model, params, stats, batch, rng, "encode")
+    outputs, stats = in_training(model, params, stats, batch, rng, "encode")
     labels = batch.targets["emotion"]
     weight = _labelled(batch)
     total, count = losses.cross_entropy(
