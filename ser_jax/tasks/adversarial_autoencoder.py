@@ -16,16 +16,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import classify
+from ser_jax.tasks.apply import in_training
 from ser_jax.tasks.task import (
   Count,
   LossFn,
-  Params,
   Phase,
   Stage,
   Task,
@@ -177,29 +177,12 @@ def _decoding(model: nn.Module) -> Callable[..., Float[Array, "batch ..."]]:
   return decode
 
 
-def _apply(
-  model: nn.Module, params: Params, stats: PyTree, batch: Batch, rng: Array,
-  method: str,
-) -> tuple[dict, PyTree]:  # fmt: skip
-  """A method's outputs in training, and the running statistics after it."""
-  outputs, changed = model.apply(
-    {"params": params, "batch_stats": stats},
-    batch.inputs,
-    batch.lengths,
-    train=True,
-    mutable=["batch_stats"],
-    rngs={"dropout": rng},
-    method=method,
-  )
-  return outputs, changed.get("batch_stats", stats)
-
-
 def _reconstruction(model: nn.Module, axis_name: str | None) -> LossFn:
   """The squared error of valid frames."""
 
   def loss_fn(params, stats, batch, rng, progress):
     del progress
-    outputs, stats = _apply(model, params, stats, batch, rng, "__call__")
+    outputs, stats = in_training(model, params, stats, batch, rng)
     found = outputs["reconstruction"]
     (name,) = batch.inputs
     wanted = batch.inputs[name]
@@ -273,13 +256,17 @@ def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
   def loss_fn(params, stats, batch, rng, progress):
     del progress
     of_encoder, of_priors, of_judge = jax.random.split(rng, 3)
-    fake, _ = _apply(model, params, stats, batch, of_encoder, "encode")
+    fake, _ = in_training(model, params, stats, batch, of_encoder, "encode")
     classes, latent = fake["y"].shape[-1], fake["z"].shape[-1]
-    real = draw_priors(of_priors, batch.index, classes, latent)
+    drawn = draw_priors(of_priors, batch.index, classes, latent)
+    # Their number format must not tell the real from the fake.
+    pairs = (
+      jnp.stack([real.astype(fake[name].dtype), fake[name]], axis=1)
+      for name, real in zip("yz", drawn, strict=True)
+    )
     judged = model.apply(
       {"params": params},
-      jnp.stack([real[0], fake["y"]], axis=1),
-      jnp.stack([real[1], fake["z"]], axis=1),
+      *pairs,
       train=True,
       rngs={"dropout": of_judge},
       method="judge",
@@ -305,7 +292,7 @@ def _generator(model: nn.Module, axis_name: str | None) -> LossFn:
   def loss_fn(params, stats, batch, rng, progress):
     del progress
     of_encoder, of_judge = jax.random.split(rng)
-    fake, stats = _apply(model, params, stats, batch, of_encoder, "encode")
+    fake, stats = in_training(model, params, stats, batch, of_encoder, "encode")
     judged = model.apply(
       {"params": params},
       fake["y"],
@@ -343,8 +330,10 @@ def latent_statistics(
     1 / sqrt(batch)); `z_variance`, mean over dimensions (1); `z_covariance`,
     root mean square off the diagonal (0, likewise).
   """
-  latent = jax.lax.stop_gradient(latent)
-  y, z = latent["y"], latent["z"]
+  y, z = (
+    jax.lax.stop_gradient(latent[name]).astype(jnp.float32) for name in "yz"
+  )
+  product = functools.partial(jnp.matmul, precision="highest")
   local = jnp.sum(weight)
 
   def averages(*sums: Array) -> tuple[Array, ...]:
@@ -354,10 +343,10 @@ def latent_statistics(
     return tuple(x / jnp.maximum(count, 1.0) for x in sums)
 
   mean, mean_y, entropy = averages(
-    weight @ z, weight @ y, weight @ losses.entropy(y)
+    *(product(weight, x) for x in (z, y, losses.entropy(y)))
   )
   centred = z - mean[None, :]
-  (covariance,) = averages((centred * weight[:, None]).T @ centred)
+  (covariance,) = averages(product((centred * weight[:, None]).T, centred))
   off = covariance * (1.0 - jnp.eye(len(mean)))
   pairs = max(len(mean) * (len(mean) - 1), 1)
   found = {
@@ -377,7 +366,7 @@ def _classification(
 
   def loss_fn(params, stats, batch, rng, progress):
     del progress
-    outputs, stats = _apply(model, params, stats, batch, rng, "encode")
+    outputs, stats = in_training(model, params, stats, batch, rng, "encode")
     labels = batch.targets["emotion"]
     weight = _labelled(batch)
     total, count = losses.cross_entropy(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ser_jax import losses
 from ser_jax.batch import Batch
+from ser_jax.tasks import apply
 from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
 
 
@@ -61,22 +62,11 @@ def classify(
     A task with the single phase `classify`; its `scores` are probabilities.
   """
 
-  def init(rng: Array, batch: Batch) -> tuple[Params, PyTree]:
-    variables = model.init(rng, batch.inputs, batch.lengths, train=False)
-    return variables["params"], variables.get("batch_stats", {})
-
   def loss_fn(
     params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
   ) -> tuple[Array, tuple[PyTree, Totals]]:
     del progress
-    outputs, changed = model.apply(
-      {"params": params, "batch_stats": batch_stats},
-      batch.inputs,
-      batch.lengths,
-      train=True,
-      mutable=["batch_stats"],
-      rngs={"dropout": rng},
-    )
+    outputs, stats = apply.in_training(model, params, batch_stats, batch, rng)
     labels = batch.targets["emotion"]
     heads, total = outputs["heads"], 0.0
     shares = outputs.get("shares", dict.fromkeys(heads, 1 / len(heads)))
@@ -89,20 +79,15 @@ def classify(
       "loss": (total, count),
       "wa": losses.accuracy(outputs["logits"], labels, batch.weight),
     }
-    stats = changed.get("batch_stats", {})
     return losses.mean(total, count, axis_name), (stats, totals)
 
   def predict(
     params: Params, batch_stats: PyTree, batch: Batch
   ) -> dict[str, Float[Array, "..."]]:
-    outputs = model.apply(
-      {"params": params, "batch_stats": batch_stats},
-      batch.inputs,
-      batch.lengths,
-      train=False,
-    )
+    outputs = apply.in_prediction(model, params, batch_stats, batch)
     logits = outputs["logits"].astype(jnp.float32)
     shown = {name: outputs[name] for name in shows if name in outputs}
     return {"scores": jax.nn.softmax(logits), **shown}
 
-  return Task(init, (Phase("classify", None, loss_fn, tx),), predict)
+  phase = Phase("classify", None, loss_fn, tx)
+  return Task(apply.initializer(model), (phase,), predict)

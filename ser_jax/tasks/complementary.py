@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PyTree
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
+from ser_jax.tasks import apply
 from ser_jax.tasks.task import LossFn, Params, Phase, Stage, Task, Totals
 
 FEATURES = ("features", "features_head")
@@ -164,27 +165,14 @@ def joint_task(
 def _task(model: nn.Module, method: str, phase: Phase) -> Task:
   """The phase over the outputs of a method, of whose groups it is made."""
 
-  def init(rng: Array, batch: Batch) -> tuple[Params, PyTree]:
-    variables = model.init(
-      rng, batch.inputs, batch.lengths, train=False, method=method
-    )
-    return variables["params"], {}
-
   def predict(
     params: Params, batch_stats: PyTree, batch: Batch
   ) -> dict[str, Float[Array, "..."]]:
-    del batch_stats
-    outputs = model.apply(
-      {"params": params},
-      batch.inputs,
-      batch.lengths,
-      train=False,
-      method=method,
-    )
+    outputs = apply.in_prediction(model, params, batch_stats, batch, method)
     logits = outputs.pop("logits").astype(jnp.float32)
     return outputs | {"scores": jax.nn.softmax(logits)}
 
-  return Task(init, (phase,), predict)
+  return Task(apply.initializer(model, method), (phase,), predict)
 
 
 def _loss(
@@ -202,13 +190,8 @@ def _loss(
     params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
   ) -> tuple[Array, tuple[PyTree, Totals]]:
     del progress
-    outputs = model.apply(
-      {"params": params},
-      batch.inputs,
-      batch.lengths,
-      train=True,
-      rngs={"dropout": rng},
-      method=method,
+    outputs, stats = apply.in_training(
+      model, params, batch_stats, batch, rng, method
     )
     logits, labels = outputs["logits"], batch.targets["emotion"]
     total, count = losses.cross_entropy(
@@ -226,6 +209,6 @@ def _loss(
       totals["cosine"] = (jnp.sum(cosine * batch.weight), count)
       apart, _ = losses.complementary(cosine, batch.weight, threshold=threshold)
       total += weight * apart
-    return losses.mean(total, count, axis_name), (batch_stats, totals)
+    return losses.mean(total, count, axis_name), (stats, totals)
 
   return loss_fn

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
-from ser_jax.tasks import classify
+from ser_jax.tasks import apply, classify
 from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
 
 NO_REVERSAL = -1.0
@@ -110,14 +110,9 @@ def domain_adversarial(
     params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
   ) -> tuple[Array, tuple[PyTree, Totals]]:
     strength = annealed(progress, gamma)
-    outputs, changed = model.apply(
-      {"params": params, "batch_stats": batch_stats},
-      batch.inputs,
-      batch.lengths,
-      train=True,
-      reversal=NO_REVERSAL if legacy_thesis_loss else strength,
-      mutable=["batch_stats"],
-      rngs={"dropout": rng},
+    reversal = NO_REVERSAL if legacy_thesis_loss else strength
+    outputs, stats = apply.in_training(
+      model, params, batch_stats, batch, rng, reversal=reversal
     )
     emotion, speaker = outputs["logits"], outputs["speaker"]
     if legacy_thesis_loss:
@@ -136,7 +131,7 @@ def domain_adversarial(
       "reversal": (strength * count, count),
     }
     loss = losses.mean(of_emotion + sign * of_speaker, count, axis_name)
-    return loss, (changed["batch_stats"], totals)
+    return loss, (stats, totals)
 
   return Task(
     plain.init, (Phase("adversarial", None, loss_fn, tx),), plain.predict

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
+from ser_jax.tasks import apply
 from ser_jax.tasks.task import (
   Params,
   Phase,
@@ -85,21 +86,11 @@ def regress(
     metrics tell `ccc_loss` and `mse` whatever is minimised.
   """
 
-  def init(rng: Array, batch: Batch) -> tuple[Params, PyTree]:
-    variables = model.init(rng, batch.inputs, batch.lengths, train=False)
-    return variables["params"], {}
-
   def loss_fn(
     params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
   ) -> tuple[Array, tuple[PyTree, Totals]]:
     del progress
-    outputs = model.apply(
-      {"params": params},
-      batch.inputs,
-      batch.lengths,
-      train=True,
-      rngs={"dropout": rng},
-    )
+    outputs, stats = apply.in_training(model, params, batch_stats, batch, rng)
     found, wanted = outputs["contours"], batch.targets["contours"]
     weight = frame_weight(batch)
     concordance = losses.concordance(
@@ -108,15 +99,12 @@ def regress(
     mse = losses.squared_error(found, wanted, weight)
     chosen = concordance if objective == "ccc" else mse
     totals = {"loss": chosen, "ccc_loss": concordance, "mse": mse}
-    return losses.mean(*chosen, axis_name), (batch_stats, totals)
+    return losses.mean(*chosen, axis_name), (stats, totals)
 
   def predict(
     params: Params, batch_stats: PyTree, batch: Batch
   ) -> dict[str, Float[Array, "..."]]:
-    del batch_stats
-    outputs = model.apply(
-      {"params": params}, batch.inputs, batch.lengths, train=False
-    )
+    outputs = apply.in_prediction(model, params, batch_stats, batch)
     return {"scores": outputs["contours"].astype(jnp.float32)}
 
   count = None
@@ -124,7 +112,8 @@ def regress(
     count = lambda batch: frame_weight(batch).sum()  # noqa: E731
   elif per_sequence:
     count = examples
-  return Task(init, (Phase("regress", None, loss_fn, tx, count),), predict)
+  phase = Phase("regress", None, loss_fn, tx, count)
+  return Task(apply.initializer(model), (phase,), predict)
 
 
 def frame_weight(batch: Batch) -> Float[Array, "batch frames"]:
