@@ -69,7 +69,8 @@ MAY_IMPORT = {
   | {"ser_jax.export", "ser_jax.features", "ser_jax.inference", "ser_jax.nn"}
   | {"ser_jax.runs", "ser_jax.system"},
   "ser_jax.memory": set(),
-  "ser_jax.command_line": FLOOR | {"ser_jax.memory"},
+  "ser_jax.overrides": {"ser_jax.errors"},
+  "ser_jax.command_line": FLOOR | {"ser_jax.memory", "ser_jax.overrides"},
   "ser_jax.reproduce": FLOOR
   | PIPELINE
   | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.reporting"}
