@@ -47,13 +47,13 @@ def check_names(arguments: Sequence[str]) -> None:
 
 
 def check_values(flag: flags.Flag) -> None:
-  """Refuses values that would fail late, or not at all.
+  """Refuses overrides that would fail late, or not at all.
 
   Args:
     flag: `--config`, parsed.
 
   Raises:
-    UserError: what is no number among numbers.
+    UserError: text among numbers, or a corpus without all that goes with it.
   """
   if flag.value is None:
     return
@@ -66,6 +66,23 @@ def check_values(flag: flags.Flag) -> None:
           f"--{FLAG}.{field} has {value!r}: give {wanted}, such as "
           f"--{FLAG}.{field}='({'0,1,2' if kind is int else '1e-4,1e-3'})'."
         )
+  if "data.corpus" in changed and "protocol.name" not in changed:
+    _check_corpus(flag.config_filename, changed["data.corpus"])
+
+
+def _check_corpus(given: str, corpus: str) -> None:
+  """Refuses a corpus with the protocol and the recipe of another."""
+  usual = _read(given).data.corpus
+  if corpus == usual:
+    return
+  file, _, words = given.partition(":")
+  kept = [word for word in words.split(",") if word not in ("", usual)]
+  raise UserError(
+    f"--{FLAG}.data.corpus={corpus} changes the corpus alone: protocol, "
+    f"classes and recipe stay those of {usual}. Name the corpus as a word, "
+    f"--{FLAG}={file}:{','.join([*kept, corpus])}; where the config has no "
+    f"such word, give --{FLAG}.protocol.name, too."
+  )
 
 
 def _given(arguments: Sequence[str]) -> str | None:

@@ -90,3 +90,24 @@ def test_a_wrong_config_is_one_line():
   assert done.returncode == 2
   assert done.stderr.startswith("error: --config=configs/nope.py is no file")
   assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  "words, corpus, instead",
+  [
+    (
+      "",
+      "emodb",
+      "stay those of synthetic.* --config=configs/ds_lstm.py:emodb;",
+    ),
+    (":base1,ravdess", "emodb", "of ravdess.*configs/ds_lstm.py:base1,emodb;"),
+  ],
+)
+def test_a_corpus_is_a_word(words, corpus, instead):
+  """The field alone would leave the protocol and the recipe of another."""
+  changed = f"--config.data.corpus={corpus}"
+  with pytest.raises(UserError, match=instead):
+    parse(DS_LSTM + words, changed)
+  assert parse(f"{DS_LSTM}:{corpus}", changed).data.corpus == corpus
+  whole = parse(DS_LSTM + words, changed, "--config.protocol.name=random")
+  assert whole.data.corpus == corpus
