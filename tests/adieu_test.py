@@ -90,7 +90,7 @@ def test_evaluation_repeats_the_predictions(trained):
 
 def test_cells_of_a_trained_model(trained):
   config, folder, _ = trained
-  found = cells.look(config, folder)
+  found = cells.look(folder)
   assert len(found["correlations"]) == 2 * 4 * (1 + config.model.bidirectional)
   for kind in ("best", "untrained"):
     assert [row["feature"] for row in found[kind]] == list(FEATURES)
@@ -98,7 +98,7 @@ def test_cells_of_a_trained_model(trained):
   assert (folder / "figures" / "cells.png").stat().st_size
   assert found["recording"] in (folder / "cells.md").read_text()
   with pytest.raises(UserError, match="--recording=nobody is not in the test"):
-    cells.look(config, folder, "nobody")
+    cells.look(folder, "nobody")
 
 
 def test_cells_are_those_of_the_first_finished_run(
@@ -117,14 +117,23 @@ def test_cells_are_those_of_the_first_finished_run(
 
   monkeypatch.setattr(cells, "hear", spy)
   for path in (first, second):
-    found = cells.look(config, tmp_path)
+    found = cells.look(tmp_path)
     assert found["run"] == path.parent.name
     with np.load(path) as predicted:
       assert found["speaker"] in predicted["speaker"]
     path.unlink()  # a run that diverged has none
   assert np.any(heads[0] != heads[1])
-  with pytest.raises(UserError, match="has no finished run of this config"):
-    cells.look(config, tmp_path)
+  with pytest.raises(UserError, match="has no finished run: train"):
+    cells.look(tmp_path)
+
+
+def test_a_workdir_without_cells_is_refused(tmp_path):
+  with pytest.raises(UserError, match="has no config.json"):
+    cells.look(tmp_path)
+  config = {"model": {"name": "lstm_regressor"}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(UserError, match="name='lstm_regressor', which has no"):
+    cells.look(tmp_path)
 
 
 def test_cells_hear_what_the_model_was_trained_on(synthetic_shards, tmp_path):

@@ -37,8 +37,9 @@ MAY_IMPORT = {
   "ser_jax.streaming": FLOOR,
   "ser_jax.cells": FLOOR
   | PIPELINE
-  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.features"}
-  | {"ser_jax.inspection", "ser_jax.runs", "ser_jax.system"},
+  | {"ser_jax.command_line", "ser_jax.demo", "ser_jax.experiment"}
+  | {"ser_jax.features", "ser_jax.inspection", "ser_jax.runs"}
+  | {"ser_jax.system"},
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},
