@@ -9,7 +9,6 @@ The same network before training hears it, too: a control, for among hundreds of
 cells one follows anything.
 """
 
-import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from ser_jax.demo import predictor
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
 from ser_jax.features import prosody
-from ser_jax.train import groups, loop
+from ser_jax.train import groups, loop, precision
 
 WAVEFORM = "waveform"
 
@@ -159,7 +158,12 @@ def hear(
   """
   config, dataset = found.config, found.dataset
   model = system.make_model(config, classes=len(dataset.classes))
-  step = jax.jit(functools.partial(model.apply, train=False))
+
+  def cells_of(params, inputs, lengths):
+    outputs = model.apply({"params": params}, inputs, lengths, train=False)
+    return outputs["cells"]
+
+  step = jax.jit(precision.computed(cells_of, config.precision))
   samples, starts, activations = [], [], [[] for _ in weights]
   batch = inspection.prepared(found, run, windows)
   for number, index in enumerate(windows):
@@ -170,8 +174,7 @@ def hear(
     x = as_float(dataset.shards.read(int(index))[WAVEFORM])
     samples.append(x[:frames])
     for each, heard in zip(weights, activations, strict=True):
-      outputs = step({"params": each.params}, inputs, lengths)
-      heard.append(np.asarray(outputs["cells"][0, :frames]))
+      heard.append(np.asarray(step(each.params, inputs, lengths)[0, :frames]))
     name_of = str(dataset.shards.table.ids[index])
     starts.append(start_of(name_of, dataset.contours.rate))
   return tuple(

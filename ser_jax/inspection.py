@@ -20,10 +20,13 @@ from ser_jax.batch import Batch
 from ser_jax.data.prepare import prepare
 from ser_jax.train import loop, processes
 from ser_jax.train.engine import Engine, outputs
+from ser_jax.train.step import decode_step
 
 SIDES = ("train", "validation", "test")
 DECODED = 32  # test utterances to reconstruct, and samples of each class
 STEPS = np.linspace(-3.0, 3.0, 9)  # of the traversal, in deviations of z
+# Of the module, so that all folds share what is compiled.
+_decode = jax.jit(decode_step, static_argnames="task")
 
 
 def look(
@@ -147,14 +150,12 @@ def generate(
     `[classes, steps, ...]`: decoded along the direction in which z varies most,
     `steps` deviations from its mean.
   """
-  decode = experiment.stages[-1].task.decode
-  if decode is None:
+  task = experiment.stages[-1].task
+  if task.decode is None:
     return {}
-  step = jax.jit(decode)
 
   def decoded(y, z, batch):
-    found = step(weights.params, weights.batch_stats, y, z, batch)
-    return np.asarray(found, np.float32)
+    return np.asarray(_decode(weights, y, z, batch, task=task))
 
   batch = prepared(experiment, run, run.test[:DECODED])
   y, z = shown["scores"], shown["z"]

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ser_jax.errors import UserError
+from ser_jax.train import precision as precisions
 
 Frames = Float[Array | np.ndarray, "batch frames samples"]
 
@@ -45,17 +46,21 @@ class Stream:
     context: frames on either side that the convolutions see.
   """
 
-  def __init__(self, model, params: PyTree, *, samples: int):
+  def __init__(
+    self, model, params: PyTree, *, samples: int, precision: str = "float32"
+  ):
     """Compiles nothing yet.
 
     Args:
       model: a unidirectional `RawWaveform`.
       params: its parameters.
       samples: in a frame.
+      precision: `config.precision`, see `ser_jax/train/precision.py`.
 
     Raises:
-      UserError: a model that reads backwards, too.
+      UserError: a model that reads backwards, too, or an unknown precision.
     """
+    precisions.check(precision)
     if model.bidirectional:
       raise UserError(
         "config.model.bidirectional=True reads from a recording's end, which a "
@@ -64,7 +69,10 @@ class Stream:
     self._model, self._params = model, params
     reach = model.taps[0] // 2 + model.pool_time * (model.taps[1] // 2 + 1)
     self.context = 0 if model.framed else -(-reach // samples)
-    self._step = jax.jit(self._run, static_argnames=("skip", "take"))
+    self._step = jax.jit(
+      precisions.computed(self._run, precision),
+      static_argnames=("skip", "take"),
+    )
 
   def start(self, batch: int = 1) -> State:
     """Before anything was heard."""

@@ -159,7 +159,7 @@ class RawWaveform(nn.Module):
     """
     x, states = features, []
     lengths = jnp.full(len(x), x.shape[1], jnp.int32)
-    for layer, state in zip(self.lstm, carry, strict=True):
-      x, state = layer(x, lengths, state)
+    for layer, (h, c) in zip(self.lstm, carry, strict=True):
+      x, state = layer(x, lengths, (h.astype(x.dtype), c))
       states.append(state)
     return self.head(x), tuple(states)

@@ -172,7 +172,8 @@ def patches_moments(
   covariance = scatter / jnp.maximum(count, 1.0)
   spread = jnp.matmul(covariance, flat, precision="highest")
   variance = jnp.sum(flat * spread, axis=0)
-  return mean @ flat, jnp.maximum(variance, 0.0), count
+  mean = jnp.matmul(mean, flat, precision="highest")
+  return mean, jnp.maximum(variance, 0.0), count
 
 
 @jax.custom_vjp

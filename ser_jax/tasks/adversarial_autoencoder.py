@@ -275,11 +275,15 @@ def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
     of_encoder, of_priors, of_judge = jax.random.split(rng, 3)
     fake, _ = _apply(model, params, stats, batch, of_encoder, "encode")
     classes, latent = fake["y"].shape[-1], fake["z"].shape[-1]
-    real = draw_priors(of_priors, batch.index, classes, latent)
+    drawn = draw_priors(of_priors, batch.index, classes, latent)
+    # Their number format must not tell the real from the fake.
+    pairs = (
+      jnp.stack([real.astype(fake[name].dtype), fake[name]], axis=1)
+      for name, real in zip("yz", drawn, strict=True)
+    )
     judged = model.apply(
       {"params": params},
-      jnp.stack([real[0], fake["y"]], axis=1),
-      jnp.stack([real[1], fake["z"]], axis=1),
+      *pairs,
       train=True,
       rngs={"dropout": of_judge},
       method="judge",
@@ -343,8 +347,10 @@ def latent_statistics(
     1 / sqrt(batch)); `z_variance`, mean over dimensions (1); `z_covariance`,
     root mean square off the diagonal (0, likewise).
   """
-  latent = jax.lax.stop_gradient(latent)
-  y, z = latent["y"], latent["z"]
+  y, z = (
+    jax.lax.stop_gradient(latent[name]).astype(jnp.float32) for name in "yz"
+  )
+  product = functools.partial(jnp.matmul, precision="highest")
   local = jnp.sum(weight)
 
   def averages(*sums: Array) -> tuple[Array, ...]:
@@ -354,10 +360,10 @@ def latent_statistics(
     return tuple(x / jnp.maximum(count, 1.0) for x in sums)
 
   mean, mean_y, entropy = averages(
-    weight @ z, weight @ y, weight @ losses.entropy(y)
+    *(product(weight, x) for x in (z, y, losses.entropy(y)))
   )
   centred = z - mean[None, :]
-  (covariance,) = averages((centred * weight[:, None]).T @ centred)
+  (covariance,) = averages(product((centred * weight[:, None]).T, centred))
   off = covariance * (1.0 - jnp.eye(len(mean)))
   pairs = max(len(mean) * (len(mean) - 1), 1)
   found = {

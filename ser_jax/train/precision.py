@@ -10,6 +10,7 @@ Gradients come back through the casts, so that optimizers see float32 alone.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -59,10 +60,43 @@ def in_precision(task: Task, precision: str) -> Task:
     params, batch = _lowered(params, batch)
     return _cast(task.predict(params, batch_stats, batch), jnp.float32)
 
+  def decode(params: Params, batch_stats: PyTree, y, z, batch: Batch):
+    params, batch = _lowered(params, batch)
+    y, z = _cast((y, z), jnp.bfloat16)
+    return _cast(task.decode(params, batch_stats, y, z, batch), jnp.float32)
+
   phases = tuple(
     dataclasses.replace(phase, loss_fn=_loss(phase)) for phase in task.phases
   )
-  return dataclasses.replace(task, phases=phases, predict=predict)
+  return dataclasses.replace(
+    task,
+    phases=phases,
+    predict=predict,
+    decode=None if task.decode is None else decode,
+  )
+
+
+def computed(
+  function: Callable[..., PyTree], precision: str
+) -> Callable[..., PyTree]:
+  """What no task does with a model, computed as its predictions are.
+
+  Args:
+    function: `(params, inputs, *others)` to arrays; not to be differentiated.
+    precision: a name of `PRODUCTS`.
+
+  Returns:
+    The function, taking and giving float32.
+  """
+
+  def run(params: Params, inputs: PyTree, *others, **options) -> PyTree:
+    with jax.default_matmul_precision(PRODUCTS[precision]):
+      if precision == "bfloat16":
+        params, inputs = _cast((params, inputs), jnp.bfloat16)
+      found = function(params, inputs, *others, **options)
+      return _cast(found, jnp.float32)
+
+  return run
 
 
 def _loss(phase: Phase) -> LossFn:

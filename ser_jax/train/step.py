@@ -177,3 +177,27 @@ def predict_step(
   """
   with jax.default_matmul_precision(task.products):
     return task.predict(weights.params, weights.batch_stats, batch)
+
+
+def decode_step(
+  weights: Weights,
+  y: Float[Array, "batch classes"],
+  z: Float[Array, "batch latent"],
+  batch: Batch,
+  *,
+  task: Task,
+) -> Float[Array, "batch ..."]:
+  """What a generative task makes of latent variables.
+
+  Args:
+    weights: of one run.
+    y: probabilities of classes, or one-hot.
+    z: style.
+    batch: whose shapes and lengths the result is to have.
+    task: whose decoder to run.
+
+  Returns:
+    Inputs like the batch's.
+  """
+  with jax.default_matmul_precision(task.products):
+    return task.decode(weights.params, weights.batch_stats, y, z, batch)

@@ -1,6 +1,7 @@
 """bfloat16 near float32 for every system; what a step keeps is float32."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,10 @@ from benchmarks import systems
 from ser_jax import runs
 from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
+from ser_jax.models.raw_waveform import RawWaveform
+from ser_jax.streaming import Stream
 from ser_jax.train import precision
-from ser_jax.train.step import predict_step, train_step
+from ser_jax.train.step import decode_step, predict_step, train_step
 
 SMALL = {
   "ds_lstm": {
@@ -25,6 +28,9 @@ SMALL = {
   "dcaen": {"analysis__frames": "waveform=4", "model__hidden": 8},
   "adieu": {"analysis__frames": "waveform=4,contours=4", "model__hidden": 8},
 }
+# Products of spectra, one forwards and two backwards: Fourier transforms know
+# no bfloat16.
+SPECTRA = {"dcaen": 3, "adieu": 3}
 
 
 @functools.cache
@@ -49,6 +55,12 @@ def one_batch(name):
   )
   batch = made.source.gather(constants, item, frames)
   return task, state, prepare(batch, statistics, made.dataset.examples.plans)
+
+
+def products_of(lowered):
+  """Matrix products and convolutions of a program, and what they multiply."""
+  kinds = r"stablehlo\.(?:dot_general|convolution)"
+  return re.findall(rf"({kinds}.*) -> tensor", lowered.as_text())
 
 
 @pytest.mark.parametrize("name", systems.SYSTEMS)
@@ -91,6 +103,79 @@ def test_products_are_as_the_config_says(name, kind, products):
   program = str(jax.make_jaxpr(step)(state, batch))
   assert f"Precision.{products})" in program
   assert "precision=None" not in program
+
+
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_half_precision_is_that_of_every_product(name):
+  """Statistics alone, which ask for it, are of float32."""
+  task, state, batch = one_batch(name)
+  lowered = precision.in_precision(task, "bfloat16")
+  step = jax.jit(functools.partial(train_step, task=lowered, total_steps=9))
+  found = products_of(step.lower(state, batch))
+  assert any("bf16" in product for product in found)
+  wide = [product for product in found if "f32>" in product]
+  left = [product for product in wide if "HIGHEST" not in product]
+  assert len(left) == SPECTRA.get(name, 0), left
+
+
+def assert_products(lowered, kind):
+  """That all are of a kind, in a program without statistics."""
+  found = products_of(lowered)
+  assert found
+  for product in found:
+    if kind == "bfloat16":
+      assert "bf16>" in product and "f32>" not in product
+    else:
+      asked = {"float32": "HIGHEST", "tf32": "HIGH"}[kind]
+      assert len(re.findall(rf"\b{asked}\b", product)) == 2
+
+
+@pytest.mark.parametrize("kind", precision.PRODUCTS)
+def test_decoding_is_as_the_config_says(kind):
+  task, state, batch = one_batch("aae")
+  lowered = precision.in_precision(task, kind)
+  step = jax.jit(functools.partial(decode_step, task=lowered))
+  shown = task.predict(state.params, state.batch_stats, batch)
+  weights, y, z = state.weights, shown["scores"], shown["z"]
+  assert_products(step.lower(weights, y, z, batch), kind)
+  made = step(weights, y, z, batch)
+  wanted = task.decode(weights.params, weights.batch_stats, y, z, batch)
+  assert made.dtype == jnp.float32
+  np.testing.assert_allclose(made, wanted, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", precision.PRODUCTS)
+def test_streams_are_as_the_config_says(kind):
+  """And equal the whole recording in the same precision."""
+  model = RawWaveform(
+    2, (4, 4), (6, 5), pool_channels=2, hidden=3, bidirectional=False
+  )
+  frames = jax.random.normal(jax.random.key(0), (1, 6, 16))
+  inputs, lengths = {"waveform": frames}, {"waveform": jnp.full(1, 6)}
+
+  def contours_of(params, inputs, lengths):
+    outputs = model.apply({"params": params}, inputs, lengths, train=False)
+    return outputs["contours"]
+
+  params = model.init(jax.random.key(1), inputs, lengths, train=False)["params"]
+  whole = jax.jit(precision.computed(contours_of, kind))
+  assert_products(whole.lower(params, inputs, lengths), kind)
+  stream = Stream(model, params, samples=16, precision=kind)
+  state, told = stream.start(), []
+  lowered = stream._step.lower(params, frames, state.cells, skip=0, take=6)
+  assert_products(lowered, kind)
+  for number in range(6):
+    state, contours = stream.push(
+      state, frames[:, number : number + 1], last=number == 5
+    )
+    told.append(contours)
+  found = jnp.concatenate(told, axis=1)
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(
+    found,
+    whole(params, inputs, lengths),
+    atol=0.01 if kind == "bfloat16" else 1e-6,
+  )
 
 
 def test_a_precision_that_does_not_exist_is_refused():
