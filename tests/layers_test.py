@@ -34,7 +34,7 @@ MAY_IMPORT = {
   "ser_jax.nn": FLOOR,
   "ser_jax.models": FLOOR | {"ser_jax.nn"},
   "ser_jax.losses": FLOOR,
-  "ser_jax.streaming": FLOOR | {"ser_jax.train"},
+  "ser_jax.streaming": FLOOR | PIPELINE | {"ser_jax.demo", "ser_jax.system"},
   "ser_jax.cells": FLOOR
   | PIPELINE
   | {"ser_jax.command_line", "ser_jax.demo", "ser_jax.experiment"}
