@@ -49,8 +49,9 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
       "which has no cells to look at: give a training of configs/adieu.py that "
       "reads samples."
     )
-  experiment.check(config)
-  found = experiment.make_experiment(config, folder)
+  with predictor.of_this_version(folder):
+    experiment.check(config)
+    found = experiment.make_experiment(config, folder)
   group, number = finished(found)
   run = group[number]
   runs.require_trained(found, group)

@@ -191,6 +191,10 @@ def test_a_workdir_without_cells_is_refused(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps(config))
   with pytest.raises(UserError, match="name='lstm_regressor', which has no"):
     cells.look(tmp_path)
+  config = {"model": {"name": "raw_waveform"}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(UserError, match="config.json is of another version"):
+    cells.look(tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
