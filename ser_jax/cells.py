@@ -1,9 +1,10 @@
 """What a trained model's recurrent cells follow: Figure 2 of Adieu features.
 
-  python -m ser_jax.cells --config=configs/adieu.py:emodb --workdir=DIR
+  python -m ser_jax.cells --workdir=DIR
 
-reads the config's first finished run, lets it hear a recording of its test part
-and writes `cells.json`, `cells.md` and `figures/cells.png` beside the report.
+reads the first finished run of a training, lets it hear a recording of its test
+part and writes `cells.json`, `cells.md` and `figures/cells.png` beside the
+report.
 The same network before training hears it, too: a control, for among hundreds of
 cells one follows anything.
 """
@@ -16,7 +17,6 @@ import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Float
-from ml_collections import config_flags
 
 from ser_jax import (
   atomic,
@@ -28,6 +28,7 @@ from ser_jax import (
   system,
 )
 from ser_jax.data.recordings import as_float, recording_of, start_of
+from ser_jax.demo import predictor
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
 from ser_jax.features import prosody
@@ -36,12 +37,11 @@ from ser_jax.train import groups, loop, precision
 WAVEFORM = "waveform"
 
 
-def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
+def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   """Correlates all cells of a run with prosody, and draws the best.
 
   Args:
-    config: as it was trained; the model must have cells.
-    folder: `--workdir`.
+    folder: `--workdir`, whose model must have cells.
     recording: of the run's test part; None for the longest.
 
   Returns:
@@ -50,13 +50,16 @@ def look(config, folder: pathlib.Path, recording: str | None = None) -> dict:
   Raises:
     UserError: another model, no finished run, or no such recording.
   """
+  config = predictor.read_config(folder)
   if config.model.name != "raw_waveform":
     raise UserError(
-      f"config.model.name={config.model.name!r} has no cells to look at: give "
-      "a config of configs/adieu.py that reads samples."
+      f"--workdir={folder} holds config.model.name={config.model.name!r}, "
+      "which has no cells to look at: give a training of configs/adieu.py that "
+      "reads samples."
     )
-  experiment.check(config)
-  found = experiment.make_experiment(config, folder)
+  with predictor.of_this_version(folder):
+    experiment.check(config)
+    found = experiment.make_experiment(config, folder)
   group, number = finished(found)
   run = group[number]
   runs.require_trained(found, group)
@@ -115,8 +118,8 @@ def finished(found: runs.Experiment) -> tuple[groups.Group, int]:
       if predictions.file_of(found.workdir, run).exists():
         return group, number
   raise UserError(
-    f"--workdir={found.workdir} has no finished run of this config: train it "
-    "with --mode=train."
+    f"--workdir={found.workdir} has no finished run: train it with "
+    "--mode=train."
   )
 
 
@@ -220,21 +223,17 @@ def run(argv) -> int:
   """Looks, and tells."""
   command_line.refuse_arguments(argv)
   given = flags.FLAGS
-  folder = pathlib.Path(given.workdir)
-  print(render(look(given.config, folder, given.recording)))
+  print(render(look(pathlib.Path(given.workdir), given.recording)))
   return 0
 
 
 def define_flags() -> None:
   """Here, since other programs of ours have flags of the same names."""
-  config_flags.DEFINE_config_file(
-    "config", None, "Config file, with its words, as it was trained."
-  )
   flags.DEFINE_string("workdir", None, "Where it was trained.")
   flags.DEFINE_string(
     "recording", None, "A recording of the test part. Default: the longest."
   )
-  flags.mark_flags_as_required(["config", "workdir"])
+  flags.mark_flag_as_required("workdir")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from absl import app, flags
 from absl import logging as absl_logging
 
-from ser_jax import memory
+from ser_jax import memory, overrides
 from ser_jax.errors import UserError
 
 
@@ -44,33 +44,20 @@ def refuse_arguments(argv: list[str]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; what is wrong with them is one line, not a traceback."""
+  known = flags.FLAGS
   try:
-    return flags.FLAGS(argv)
-  except (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    OSError,
-    TypeError,
-    ValueError,
-  ) as bad:
-    absent = isinstance(bad, (AttributeError, KeyError))
-    print(
-      f"error: {'the config has no field ' if absent else ''}"
-      f"{_one_line(bad)} (--help lists the flags; the fields of "
-      "--config.FIELD are those of its config file)",
-      file=sys.stderr,
-    )
-    sys.exit(2)
-
-
-def _one_line(error: Exception) -> str:
-  """The message of an error without the traceback that it may quote."""
-  text = str(error).replace("\\n", "\n")
-  lines = [line.strip("\\\"' ") for line in text.splitlines() if line.strip()]
-  if "Traceback" in text:
-    return lines[-1].removeprefix("ValueError: ")
-  return " ".join(lines)
+    if overrides.FLAG not in known:
+      return known(argv)
+    overrides.check_names(known.read_flags_from_files(argv, force_gnu=False))
+    left = known(argv)
+    overrides.check_values(known[overrides.FLAG])
+    return left
+  except UserError as error:
+    message = str(error)
+  except (flags.Error, OSError, TypeError, ValueError) as error:
+    message = f"{' '.join(str(error).split())} (--help lists the flags)"
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(2)
 
 
 def start(run: Callable[[list[str]], int]) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from configs import adieu
-from ser_jax import cells, experiment, runs
+from ser_jax import cells, experiment, runs, streaming
+from ser_jax.data.recordings import window_moments
+from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
 from ser_jax.evaluation.cells import FEATURES
 
@@ -90,7 +92,7 @@ def test_evaluation_repeats_the_predictions(trained):
 
 def test_cells_of_a_trained_model(trained):
   config, folder, _ = trained
-  found = cells.look(config, folder)
+  found = cells.look(folder)
   assert len(found["correlations"]) == 2 * 4 * (1 + config.model.bidirectional)
   for kind in ("best", "untrained"):
     assert [row["feature"] for row in found[kind]] == list(FEATURES)
@@ -98,7 +100,7 @@ def test_cells_of_a_trained_model(trained):
   assert (folder / "figures" / "cells.png").stat().st_size
   assert found["recording"] in (folder / "cells.md").read_text()
   with pytest.raises(UserError, match="--recording=nobody is not in the test"):
-    cells.look(config, folder, "nobody")
+    cells.look(folder, "nobody")
 
 
 def test_cells_are_those_of_the_first_finished_run(
@@ -117,14 +119,82 @@ def test_cells_are_those_of_the_first_finished_run(
 
   monkeypatch.setattr(cells, "hear", spy)
   for path in (first, second):
-    found = cells.look(config, tmp_path)
+    found = cells.look(tmp_path)
     assert found["run"] == path.parent.name
     with np.load(path) as predicted:
       assert found["speaker"] in predicted["speaker"]
     path.unlink()  # a run that diverged has none
   assert np.any(heads[0] != heads[1])
-  with pytest.raises(UserError, match="has no finished run of this config"):
-    cells.look(config, tmp_path)
+  with pytest.raises(UserError, match="has no finished run: train"):
+    cells.look(tmp_path)
+
+
+def test_a_stream_of_a_trained_run_repeats_its_predictions(trained):
+  config, folder, _ = trained
+  if config.model.bidirectional:
+    with pytest.raises(UserError, match="train the preset uni256"):
+      streaming.from_workdir(folder)
+    return
+  name = next(folder.glob("runs/*")).name
+  stream = streaming.from_workdir(folder, name)
+  with pytest.raises(UserError, match="give Stream.start"):
+    stream.start()
+  shards = open_shards(config.data.shards)
+  ids = shards.table.ids.tolist()
+  with np.load(folder / "predictions.npz") as saved:
+    offline = zip(
+      *(saved[key] for key in ("utterance", "scores", "frames")), strict=True
+    )
+    for utterance, scores, count in list(offline)[:3]:
+      samples = shards.read(ids.index(utterance))["waveform"]
+      assert samples.dtype == np.int16 and samples.shape[1] == stream.samples
+      state = stream.start(moments=window_moments([(0, samples)]))
+      told = []
+      for frame in range(0, len(samples), 4):
+        last = frame + 4 >= len(samples)
+        chunk = samples[None, frame : frame + 4]
+        state, contours = stream.push(state, chunk, last=last)
+        told.append(contours[0])
+      whole = np.concatenate(told)[:count]
+      np.testing.assert_allclose(whole, scores[:count], atol=1e-5)
+      assert np.ptp(whole) > 1e-3
+
+
+def test_a_stream_standardises_as_the_training_did(synthetic_shards, tmp_path):
+  config = small(synthetic_shards, "uni256,prosody")
+  config.data.inputs.waveform.normalize = "train"
+  train(config, tmp_path)
+  stream = streaming.from_workdir(tmp_path)
+  shards = open_shards(config.data.shards)
+  with np.load(tmp_path / "predictions.npz") as saved:
+    utterance, scores, count = (
+      saved[key][0] for key in ("utterance", "scores", "frames")
+    )
+  samples = shards.read(shards.table.ids.tolist().index(utterance))["waveform"]
+  _, contours = stream.push(stream.start(), samples[None], last=True)
+  np.testing.assert_allclose(
+    contours[0, :count], scores[:count], rtol=1e-4, atol=1e-5
+  )
+
+
+def test_a_workdir_without_samples_has_no_stream(tmp_path):
+  config = {"model": {"name": "lstm_regressor"}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(UserError, match="'lstm_regressor', which hears no"):
+    streaming.from_workdir(tmp_path)
+
+
+def test_a_workdir_without_cells_is_refused(tmp_path):
+  with pytest.raises(UserError, match="has no config.json"):
+    cells.look(tmp_path)
+  config = {"model": {"name": "lstm_regressor"}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(UserError, match="name='lstm_regressor', which has no"):
+    cells.look(tmp_path)
+  config = {"model": {"name": "raw_waveform"}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(UserError, match="config.json is of another version"):
+    cells.look(tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

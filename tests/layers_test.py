@@ -34,11 +34,12 @@ MAY_IMPORT = {
   "ser_jax.nn": FLOOR,
   "ser_jax.models": FLOOR | {"ser_jax.nn"},
   "ser_jax.losses": FLOOR,
-  "ser_jax.streaming": FLOOR | {"ser_jax.train"},
+  "ser_jax.streaming": FLOOR | PIPELINE | {"ser_jax.demo", "ser_jax.system"},
   "ser_jax.cells": FLOOR
   | PIPELINE
-  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.features"}
-  | {"ser_jax.inspection", "ser_jax.predictions", "ser_jax.runs"}
+  | {"ser_jax.command_line", "ser_jax.demo", "ser_jax.experiment"}
+  | {"ser_jax.features", "ser_jax.inspection", "ser_jax.predictions"}
+  | {"ser_jax.runs"}
   | {"ser_jax.system"},
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
@@ -76,7 +77,8 @@ MAY_IMPORT = {
   | {"ser_jax.export", "ser_jax.features", "ser_jax.inference", "ser_jax.nn"}
   | {"ser_jax.predictions", "ser_jax.runs", "ser_jax.system"},
   "ser_jax.memory": set(),
-  "ser_jax.command_line": FLOOR | {"ser_jax.memory"},
+  "ser_jax.overrides": {"ser_jax.errors"},
+  "ser_jax.command_line": FLOOR | {"ser_jax.memory", "ser_jax.overrides"},
   "ser_jax.reproduce": FLOOR
   | PIPELINE
   | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.reporting"}

@@ -1,7 +1,7 @@
 """--mode=predict and --mode=export: what trained runs are used for.
 
-python -m ser_jax.main --mode=predict --workdir=RUN a.wav FOLDER/ \
-    --output=out.csv
+python -m ser_jax.main --mode=predict --workdir=RUN a.wav FOLDER/
+    [--output=out.csv]
 python -m ser_jax.main --mode=export --workdir=RUN --output=model.zip
 """
 
@@ -21,7 +21,9 @@ MODES = ("predict", "export")
 OUTPUTS = {"predict": (".csv", ".json"), "export": (".zip",)}
 
 _OUTPUT = flags.DEFINE_string(
-  "output", None, "With --mode=predict: a .csv or .json file; export: a .zip."
+  "output",
+  None,
+  "predict: a .csv or .json file, beside the lines; export: a .zip.",
 )
 _RUNS = flags.DEFINE_list(
   "run", [], "predict, export: runs such as fold0-seed0; else all, averaged."
@@ -73,12 +75,7 @@ def run(mode: str, workdir: str | None, arguments: Sequence[str]) -> int:
   """
   if not workdir:
     raise UserError(f"--mode={mode} needs --workdir: the folder of a training.")
-  output = pathlib.Path(_OUTPUT.value or "")
-  if output.suffix not in OUTPUTS[mode]:
-    raise UserError(
-      f"--mode={mode} writes to --output, which must end in "
-      f"{' or '.join(OUTPUTS[mode])}; it is {_OUTPUT.value!r}."
-    )
+  output = _output(mode)
   if mode == "predict":
     return _predict(pathlib.Path(workdir), arguments, output)
   if arguments:
@@ -86,16 +83,30 @@ def run(mode: str, workdir: str | None, arguments: Sequence[str]) -> int:
   return _export(pathlib.Path(workdir), output)
 
 
+def _output(mode: str) -> pathlib.Path | None:
+  """The file to write; None for none, which a prediction does without."""
+  if _OUTPUT.value is None and mode == "predict":
+    return None
+  output = pathlib.Path(_OUTPUT.value or "")
+  if output.suffix not in OUTPUTS[mode]:
+    raise UserError(
+      f"--mode={mode} writes to --output, a file ending in "
+      f"{' or '.join(OUTPUTS[mode])}; it is {_OUTPUT.value or 'not given'}."
+    )
+  return output
+
+
 def _predict(
-  workdir: pathlib.Path, arguments: Sequence[str], output: pathlib.Path
+  workdir: pathlib.Path, arguments: Sequence[str], output: pathlib.Path | None
 ) -> int:
   from ser_jax.demo import clips, files
   from ser_jax.demo import output as outputs
 
   if _WORKERS.value < 0:
     raise UserError(f"--workers={_WORKERS.value} must be at least 0.")
-  paths = files.find_files(arguments)
-  outputs.require_writable(output)
+  paths, others = files.find_files(arguments)
+  if output:
+    outputs.require_writable(output)
   model = _load(workdir)
   files.check_speaker(model.recipe, _SAME_SPEAKER.value)
   windows = clips.make_windows(model.recipe, _WINDOW.value, _HOP.value)
@@ -108,16 +119,34 @@ def _predict(
     same_speaker=_SAME_SPEAKER.value,
   )
   seconds = time.perf_counter() - start
-  outputs.write(output, model, recordings, bad)
-  heard = sum(found.clips[-1].end for found in recordings)
-  print(
-    f"{len(recordings)} recordings ({heard:.0f} s) by {len(model.runs)} runs "
-    f"of {model.recipe.system} in {seconds:.1f} s: real-time factor "
-    f"{seconds / max(heard, 1e-9):.4f}; {output}"
-  )
+  for found in recordings:
+    print(outputs.as_line(model.recipe, found))
+  if output:
+    outputs.write(output, model, recordings, bad)
+  print(_summary(model, recordings, seconds) + _left_out(others), end="")
+  print(f"; {output}" if output else "")
   for reason in bad.values():
     print(f"unreadable: {reason}", file=sys.stderr)
   return 1 if bad else 0
+
+
+def _summary(model, recordings: Sequence, seconds: float) -> str:
+  """What was predicted, by whom, and how fast."""
+  heard = sum(found.clips[-1].end for found in recordings)
+  return (
+    f"{len(recordings)} recordings ({heard:.0f} s) by {len(model.runs)} runs "
+    f"of {model.recipe.system} in {seconds:.1f} s: real-time factor "
+    f"{seconds / max(heard, 1e-9):.4f}"
+  )
+
+
+def _left_out(others: Sequence[pathlib.Path]) -> str:
+  """How many files of other kinds were in the folders; nothing if none."""
+  if not others:
+    return ""
+  kinds = sorted({path.suffix.lower() or path.name for path in others})
+  shown = ", ".join(kinds[:5]) + (", ..." if len(kinds) > 5 else "")
+  return f"; {len(others)} files of other kinds left out ({shown})"
 
 
 def _load(workdir: pathlib.Path):
@@ -135,6 +164,11 @@ def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
   from ser_jax.demo import output as outputs
   from ser_jax.demo import predictor
 
+  if workdir.is_file():
+    raise UserError(
+      f"--workdir={workdir} is a file, such as --mode=export writes: give the "
+      "folder of the training; --mode=predict takes an export as it is."
+    )
   outputs.require_writable(output)
   opened = predictor.open_runs(workdir, _RUNS.value, devices=1)
   size = export.write(

@@ -49,24 +49,27 @@ WAITING = 8  # files in the hands of each process
 Read = tuple[pathlib.Path, list[Clip], str]  # and why there are no clips
 
 
-def find_files(given: Sequence[str]) -> list[pathlib.Path]:
+def find_files(
+  given: Sequence[str],
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
   """The audio files named, and those in the folders named.
 
   Args:
     given: files, or folders, which are searched with all below.
 
   Returns:
-    Each file once, in order.
+    Each file once, in order, and those of the folders that are left out, since
+    their names do not end as those of audio do.
 
   Raises:
     UserError: a path that does not exist, or no audio at all.
   """
-  found = []
+  found, others = [], []
   for path in map(pathlib.Path, given):
     if path.is_dir():
-      found += sorted(
-        p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES
-      )
+      for below in sorted(p for p in path.rglob("*") if p.is_file()):
+        is_audio = below.suffix.lower() in SUFFIXES
+        (found if is_audio else others).append(below)
     elif path.is_file():
       found.append(path)
     else:
@@ -76,7 +79,7 @@ def find_files(given: Sequence[str]) -> list[pathlib.Path]:
       f"there is no audio in {', '.join(given) or 'what was given'}: name "
       f"files, or folders with files ending in {', '.join(SUFFIXES)}."
     )
-  return list(dict.fromkeys(found))
+  return list(dict.fromkeys(found)), list(dict.fromkeys(others))
 
 
 def predict_files(

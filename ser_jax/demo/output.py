@@ -1,4 +1,4 @@
-"""Predictions of recordings -> a CSV or JSON file."""
+"""Predictions of recordings -> lines to read, a CSV or a JSON file."""
 
 import contextlib
 import csv
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from ser_jax import atomic
 from ser_jax.demo.clips import Clip
 from ser_jax.errors import UserError
-from ser_jax.inference import Predictor
+from ser_jax.inference import Predictor, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,16 @@ def write(
   make = as_json if output.suffix == ".json" else as_csv
   with _writing(output):
     atomic.write_text(output, make(predictor, recordings, bad))
+
+
+def as_line(recipe: Recipe, found: Recording) -> str:
+  """A recording and what it is: its label, or means of its contours."""
+  if recipe.contour_rate is None:
+    best = int(found.mean.argmax())
+    return f"{found.path}: {recipe.classes[best]} {found.mean[best]:.2f}"
+  means = zip(recipe.classes, found.mean, strict=True)
+  told = ", ".join(f"{name} {mean:.3g}" for name, mean in means)
+  return f"{found.path}: {told} on average"
 
 
 def as_csv(

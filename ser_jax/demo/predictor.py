@@ -1,11 +1,12 @@
 """A workdir -> trained runs as a function of features."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -71,6 +72,23 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
       f"{path} is damaged ({error}): copy it again from where it was trained."
     ) from error
   return ConfigDict(_tuples(found))
+
+
+@contextlib.contextmanager
+def of_this_version(workdir: pathlib.Path) -> Iterator[None]:
+  """Tells of fields that a workdir's config lacks, while it is used.
+
+  Raises:
+    UserError: there is one.
+  """
+  try:
+    yield
+  except (AttributeError, KeyError) as error:
+    raise UserError(
+      f"{workdir / 'config.json'} is of another version, which wrote other "
+      f"fields ({error}): use it with the version that trained it "
+      "(environment.json has its commit)."
+    ) from error
 
 
 def _tuples(value):
@@ -154,7 +172,7 @@ def open_runs(
     UserError: no such run, or a workdir that cannot be predicted with.
   """
   config = read_config(workdir)
-  try:
+  with of_this_version(workdir):
     recipe, folds = read_recipe(workdir)
     chosen = _choose(finished_runs(workdir, config, recipe), names, workdir)
     devices = devices or math.gcd(config.batch_size, len(jax.devices()))
@@ -165,12 +183,6 @@ def open_runs(
       )[-1].task
       for kind in KINDS
     }
-  except (AttributeError, KeyError) as error:
-    raise UserError(
-      f"{workdir / 'config.json'} is of another version, which wrote other "
-      f"fields ({error}): predict with the version that trained it "
-      "(environment.json has its commit)."
-    ) from error
   return Opened(
     config=config,
     recipe=recipe,

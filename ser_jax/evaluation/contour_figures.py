@@ -113,8 +113,7 @@ def _curves(found: dict, history: list[dict]):
   right.set_ylabel("CCC")
   right.set_title(f"Validation speakers{stage}")
   for axes in (left, right):
-    axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    figures.count_epochs(axes)
     axes.legend(frameon=False, fontsize=8)
   figure.tight_layout()
   return figure

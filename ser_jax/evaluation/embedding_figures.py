@@ -175,16 +175,16 @@ def _cosine(history: list[dict], threshold: float | None):
   """The cosine of two embeddings over training, against its threshold."""
   figure, axes = plt.subplots(figsize=(5.4, 3.4))
   for lines in training_log.by_run(history).values():
-    axes.plot([x["epoch"] + 1 for x in lines],
-              [x["train"]["cosine"] for x in lines],
-              color=BLUE, alpha=0.4, linewidth=1)  # fmt: skip
+    epochs = [x["epoch"] + 1 for x in lines]
+    axes.plot(epochs, [x["train"]["cosine"] for x in lines],
+              figures.style(epochs), color=BLUE, alpha=0.4,
+              linewidth=1)  # fmt: skip
   axes.plot([], [], color=BLUE, label="every run")
   if threshold is not None:
     axes.axhline(threshold, color=ORANGE, linestyle="--",
                  label=f"threshold {threshold}")  # fmt: skip
   axes.set_ylim(-1.05, 1.05)
-  axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set_xlabel("epoch")
+  figures.count_epochs(axes)
   axes.set_ylabel("mean cosine in training")
   axes.set_title("Cosine of the embeddings")
   axes.legend(frameon=False, fontsize=8)

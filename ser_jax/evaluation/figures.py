@@ -148,8 +148,7 @@ def _curves(history: list[dict]):
   right.set_ylabel("UAR (%)")
   right.set_title(f"Validation speakers{stage}")
   for axes in (left, right):
-    axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    count_epochs(axes)
     axes.legend(frameon=False, fontsize=8)
   figure.tight_layout()
   return figure
@@ -161,9 +160,22 @@ def lines(axes, runs, part, metric, color, label, factor=1.0):
   for run in runs.values():
     epochs = [line["epoch"] + 1 for line in run]
     values = [factor * line[part][metric] for line in run]
-    axes.plot(epochs, values, color=color, alpha=0.25, linewidth=0.8)
+    axes.plot(epochs, values, style(epochs), color=color, alpha=0.25,
+              linewidth=0.8)  # fmt: skip
     for epoch, value in zip(epochs, values, strict=True):
       by_epoch.setdefault(epoch, []).append(value)
   epochs = sorted(by_epoch)
   means = [np.mean(by_epoch[epoch]) for epoch in epochs]
-  axes.plot(epochs, means, color=color, linewidth=2, label=label)
+  axes.plot(epochs, means, style(epochs), color=color, linewidth=2,
+            label=label)  # fmt: skip
+
+
+def style(epochs: list[int]) -> str:
+  """A line; a single epoch is a point, which a line would not show."""
+  return "-" if len(epochs) > 1 else "o"
+
+
+def count_epochs(axes) -> None:
+  """Labels an axis of epochs, by whole numbers even where there is one."""
+  axes.set_xlabel("epoch")
+  axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

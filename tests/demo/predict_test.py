@@ -139,7 +139,7 @@ def test_the_command_line_writes_what_it_can(trained, raw, tmp_path):
   [
     (["--output=x.csv"], "no audio in what was given"),
     (["nowhere.wav", "--output=x.csv"], "no file or folder nowhere.wav"),
-    (["README.md", "--output=x.txt"], "must end in .csv or .json"),
+    (["README.md", "--output=x.txt"], "ending in .csv or .json"),
     (
       ["README.md", "--output=x.csv", "--run=fold9"],
       "choose from session1-seed0",

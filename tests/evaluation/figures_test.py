@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ser_jax.evaluation import contour_figures, figures
+from ser_jax.evaluation import contour_figures, embedding_figures, figures
 
 
 def history_of(*stages):
@@ -11,7 +11,7 @@ def history_of(*stages):
   return [
     {
       **{"fold": "fold0", "seed": 0, "stage": stage, "epoch": epoch},
-      "train": {"loss": 1.0, "ccc_loss": 1.0, "mse": 1.0},
+      "train": {"loss": 1.0, "ccc_loss": 1.0, "mse": 1.0, "cosine": 0.5},
       "validation": {"loss": 1.0, "uar": 0.5, "ccc_f0": 0.5},
       "best": epoch == 0,
     }
@@ -37,3 +37,22 @@ def test_learning_curves_are_of_the_last_stage(draw):
   left, right = draw(history_of(("train", 3))).axes
   assert "stage" not in left.get_title("left") + right.get_title("left")
   np.testing.assert_array_equal(left.lines[0].get_xdata(), [1, 2, 3])
+
+
+def draw_cosine(history):
+  return embedding_figures._cosine(history, None)
+
+
+@pytest.mark.parametrize("draw", [draw_classes, draw_contours, draw_cosine])
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_short_trainings_are_seen(draw, epochs):
+  figure = draw(history_of(("train", epochs)))
+  figure.canvas.draw()
+  for axes in figure.axes:
+    lines = [line for line in axes.lines if len(line.get_xdata()) == epochs]
+    assert lines
+    seen = "o" if epochs == 1 else "None"
+    assert {line.get_marker() for line in lines} == {seen}
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks == list(range(1, epochs + 1))
