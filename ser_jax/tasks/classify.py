@@ -24,7 +24,8 @@ def stages(
 
   Args:
     model: see `classify`.
-    config: the whole config; `task.label_smoothing` and `epochs` are read.
+    config: the whole config; `task.label_smoothing`, `task.legacy_thesis_loss`
+      if it is there, and `epochs` are read.
     optimizer: epochs of a stage to its optimizer.
     axis_name: the mapped axis that a batch is split over, if any.
 
@@ -35,6 +36,7 @@ def stages(
     model,
     optimizer(config.epochs),
     label_smoothing=config.task.label_smoothing,
+    double_softmax=config.task.get("legacy_thesis_loss", False),
     axis_name=axis_name,
   )
   return (Stage("train", task, config.epochs),)
@@ -45,6 +47,7 @@ def classify(
   tx: optax.GradientTransformationExtraArgs,
   *,
   label_smoothing: float = 0.0,
+  double_softmax: bool = False,
   axis_name: str | None = None,
   shows: tuple[str, ...] = ("embedding",),
 ) -> Task:
@@ -55,6 +58,8 @@ def classify(
       `[batch, classes]`, and `shares` of the heads unless they count alike.
     tx: the optimizer of every parameter.
     label_smoothing: the share of probability spread evenly over the classes.
+    double_softmax: put a softmax before the cross-entropy's own, as the code of
+      the thesis on speaker-invariance does without an adversary, too.
     axis_name: the mapped axis that a batch is split over, if any.
     shows: outputs that predictions have, too, where the model does.
 
@@ -71,6 +76,7 @@ def classify(
     heads, total = outputs["heads"], 0.0
     shares = outputs.get("shares", dict.fromkeys(heads, 1 / len(heads)))
     for name, logits in heads.items():
+      logits = jax.nn.softmax(logits) if double_softmax else logits
       part, count = losses.cross_entropy(
         logits, labels, batch.weight, label_smoothing=label_smoothing
       )

@@ -53,6 +53,29 @@ def test_the_loss_is_the_average_of_the_heads(batch):
   assert float(totals["wa"][0]) == float(correct.sum())
 
 
+def test_a_softmax_may_stand_before_the_cross_entropy(batch):
+  """The thesis' code has two (Leow 2021, snippets 10 and 13)."""
+  values = []
+  for twice in (False, True):
+    task = classify.classify(TwoHeads(), optax.sgd(0.1), double_softmax=twice)
+    params, stats = task.init(jax.random.key(0), batch)
+    loss, (_, totals) = task.phases[0].loss_fn(
+      params, stats, batch, jax.random.key(1), jnp.zeros(())
+    )
+    values.append((float(loss), totals["wa"]))
+  outputs = TwoHeads().apply(
+    {"params": params}, batch.inputs, batch.lengths, train=True
+  )
+  labels = batch.targets["emotion"][:4]
+  each = [
+    -jax.nn.log_softmax(jax.nn.softmax(logits[:4]))[jnp.arange(4), labels]
+    for logits in outputs["heads"].values()
+  ]
+  assert values[1][0] == pytest.approx(float(sum(each).mean() / 2), rel=1e-5)
+  assert values[1][0] != pytest.approx(values[0][0], rel=1e-3)
+  assert values[1][1] == values[0][1]
+
+
 def test_heads_count_by_their_shares(batch):
   class Shared(TwoHeads):
     def __call__(self, inputs, lengths, *, train):
