@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from data_prep.corpora import CORPORA, synthetic
 from data_prep.write_shards import write_shards
@@ -59,6 +60,8 @@ def main(argv: list[str]) -> None:
   """
   if argv[1:]:
     raise UserError(f"{argv[1]} is not a flag: they are --name=value.")
+  # TFDS tells of folders that are not there any more when it has finished.
+  absl_logging.set_verbosity(absl_logging.WARNING)
   raw, out = pathlib.Path(_RAW.value), pathlib.Path(_OUT.value)
   if _CORPUS.value == "synthetic":
     _prepare_synthetic(raw)

@@ -27,13 +27,13 @@ from multiprocessing import connection
 
 import numpy as np
 from jaxtyping import Shaped
-from tqdm import tqdm
 
 from data_prep import excerpt
 from data_prep.utterance import Utterance
 from ser_jax.errors import UserError
 from ser_jax.features import sets
 from ser_jax.features.sets import FEATURE_SETS, FeatureSet
+from ser_jax.progress import progress
 
 CHUNK = 8
 LIBRARIES = (
@@ -146,7 +146,7 @@ def probe(utterances: Sequence[Utterance], skipped: Skipped) -> list[Recording]:
   import soundfile
 
   recordings, digest_of = [], functools.cache(_digest)
-  for utterance in tqdm(utterances, "checking", unit="file", disable=None):
+  for utterance in progress(utterances, "checking", "file"):
     try:
       digest = digest_of(utterance.path)
       header = soundfile.info(utterance.path)
@@ -291,7 +291,7 @@ def extract_all(
   chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
   fresh, heard = 0, 0.0
   start = time.perf_counter()
-  with tqdm(total=len(jobs), desc=feature_set, unit="utt", disable=None) as bar:
+  with progress(jobs, feature_set, "utterance") as bar:
     for chunk, outcomes in _map(run, chunks, workers):
       for (recording, _), (made, reason) in zip(chunk, outcomes, strict=True):
         if reason:

@@ -17,13 +17,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep import excerpt, extract
 from data_prep.extract import Recording
 from data_prep.utterance import ATTRIBUTES, Utterance
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS, FeatureSet
+from ser_jax.progress import progress
 
 FORMAT = 2
 SPLIT = "utterances"
@@ -346,7 +346,7 @@ def _write(
     # which TFDS parts what does not fit in memory.
     stride = 2**128 // len(jobs)
     for number, (recording, path) in enumerate(
-      tqdm(jobs, "writing", unit="utt", disable=None)
+      progress(jobs, "writing", "utterance")
     ):
       yield number * stride, _example(recording.utterance, path)
 

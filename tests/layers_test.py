@@ -16,7 +16,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ("ser_jax", "data_prep", "configs")
 MAX_LINES = 400
 
-FLOOR = {"ser_jax.atomic", "ser_jax.errors", "ser_jax.batch"}
+FLOOR = {
+  *("ser_jax.atomic", "ser_jax.batch", "ser_jax.errors"),
+  "ser_jax.progress",
+}
 PIPELINE = {
   "ser_jax.data",
   "ser_jax.evaluation",
@@ -28,6 +31,7 @@ MAY_IMPORT = {
   "ser_jax": set(),
   "ser_jax.atomic": set(),
   "ser_jax.errors": set(),
+  "ser_jax.progress": set(),
   "ser_jax.batch": set(),
   # What data_prep uses runs without JAX, hence without Batch.
   "ser_jax.features": {"ser_jax.errors"},
@@ -97,12 +101,14 @@ MAY_IMPORT = {
   "data_prep.extract": {
     "ser_jax.errors",
     "ser_jax.features",
+    "ser_jax.progress",
     "data_prep.excerpt",
     "data_prep.utterance",
   },
   "data_prep.write_shards": {
     "ser_jax.errors",
     "ser_jax.features",
+    "ser_jax.progress",
     "data_prep.excerpt",
     "data_prep.extract",
     "data_prep.utterance",

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
-from tqdm import tqdm
 
 from ser_jax.batch import Batch
 from ser_jax.data.examples import Examples, Frames, Row, blank, whole
+from ser_jax.progress import progress
 
 LOG = logging.getLogger(__name__)
 Item = tuple[Int[Array, "batch"], Float[Array, "batch"]]
@@ -44,7 +44,7 @@ class Resident:
       name: np.zeros(shape, examples.dtype(name))
       for name, shape in input_shapes(examples).items()
     }
-    for row, index in enumerate(tqdm(keep, "loading", disable=None)):
+    for row, index in enumerate(progress(keep, "loading", "utterance")):
       frames = tuple((name, int(found[row])) for name, found in lengths.items())
       for name, values in examples.read(int(index), frames).items():
         if examples.in_time(name):

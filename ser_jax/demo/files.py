@@ -24,7 +24,6 @@ from multiprocessing import connection
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from ser_jax.demo.clips import Clip, Windows, read_clips
 from ser_jax.demo.output import Recording
@@ -36,6 +35,7 @@ from ser_jax.inference import (
   contour_frames,
   standardize_speaker,
 )
+from ser_jax.progress import progress
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (
@@ -110,12 +110,9 @@ def predict_files(
   bad, recordings = {}, []
 
   def readable() -> Iterator[Read]:
-    for path, clips, reason in tqdm(
+    for path, clips, reason in progress(
       _read_all(paths, predictor.recipe, windows, workers),
-      "predicting",
-      total=len(paths),
-      unit="file",
-      disable=None,
+      *("predicting", "file", len(paths)),
     ):
       if reason:
         bad[str(path)] = reason
