@@ -40,6 +40,8 @@ SYSTEMS: dict[str, tuple[Callable[[], ConfigDict], str]] = {
     "waveform=150,contours=150",
   ),
 }
+# What has no peer.
+OWN = {"own": (lambda: dat.get_config("best,emodb"), "")}
 
 
 POOL = 64  # records that are drawn; reading them again costs nothing
@@ -72,13 +74,13 @@ def make_config(name: str, **changes) -> ConfigDict:
   """A system's config, for utterances that are not on any disk.
 
   Args:
-    name: a key of `SYSTEMS`.
+    name: a key of `SYSTEMS` or `OWN`.
     **changes: fields by path, dots as `__`: `parallel__runs="vmap"`.
 
   Returns:
     The config.
   """
-  make, frames = SYSTEMS[name]
+  make, frames = (SYSTEMS | OWN)[name]
   config = make()
   config.data.shards = "none"
   config.analysis.frames = frames
