@@ -10,6 +10,7 @@ Gradients come back through the casts, so that optimizers see float32 alone.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 import jax
@@ -20,6 +21,7 @@ from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks.task import LossFn, Params, Phase, Task
 
+LOG = logging.getLogger(__name__)
 # JAX's name of how products are made.
 PRODUCTS = {
   "float32": "float32",
@@ -29,7 +31,7 @@ PRODUCTS = {
 
 
 def check(precision: str) -> None:
-  """Refuses a precision that does not exist.
+  """Refuses a precision that does not exist; warns of a slow one.
 
   Raises:
     UserError: it is none of `PRODUCTS`.
@@ -37,6 +39,11 @@ def check(precision: str) -> None:
   if precision not in PRODUCTS:
     raise UserError(
       f"config.precision={precision!r} is none of {', '.join(PRODUCTS)}."
+    )
+  if precision == "bfloat16" and jax.default_backend() == "cpu":
+    LOG.warning(
+      "config.precision=bfloat16 is for accelerators: CPUs imitate it, several "
+      "times more slowly than float32"
     )
 
 

@@ -181,3 +181,10 @@ def test_streams_are_as_the_config_says(kind):
 def test_a_precision_that_does_not_exist_is_refused():
   with pytest.raises(UserError, match="config.precision='half'"):
     precision.check("half")
+
+
+def test_half_precision_on_a_cpu_is_warned_of(caplog):
+  precision.check("tf32")
+  assert not caplog.records
+  precision.check("bfloat16")
+  assert "CPUs imitate it" in caplog.text
