@@ -3,6 +3,7 @@
 Stopped or killed, the same command goes on where it was.
 """
 
+import logging
 import pathlib
 import sys
 
@@ -62,6 +63,7 @@ def main(argv: list[str]) -> None:
     raise UserError(f"{argv[1]} is not a flag: they are --name=value.")
   # TFDS tells of folders that are not there any more when it has finished.
   absl_logging.set_verbosity(absl_logging.WARNING)
+  logging.getLogger("data_prep").setLevel(logging.INFO)
   raw, out = pathlib.Path(_RAW.value), pathlib.Path(_OUT.value)
   if _CORPUS.value == "synthetic":
     _prepare_synthetic(raw)
