@@ -54,7 +54,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return left
   except UserError as error:
     message = str(error)
-  except (flags.Error, OSError, TypeError, ValueError) as error:
+  except (
+    *(flags.Error, OSError, TypeError, ValueError),
+    *(AttributeError, LookupError),
+  ) as error:
     message = f"{' '.join(str(error).split())} (--help lists the flags)"
   print(f"error: {message}", file=sys.stderr)
   sys.exit(2)

@@ -66,7 +66,7 @@ def train(
   Args:
     config: a config as in `configs/`.
     workdir: made if absent; resumed if it holds the same experiment.
-    should_stop: asked after each step.
+    should_stop: asked after each call of a program.
 
   Returns:
     The report.
@@ -93,8 +93,7 @@ def train(
         number + 1,
         len(experiment.groups),
         ", ".join(run.name for run in group),
-        f"; of these {len(done)} are finished, and trained again together with "
-        "the others" * bool(done),
+        f" ({len(done)} of them have predictions)" * bool(done),
       )
       try:
         if not _lost(workdir, group):

@@ -115,8 +115,10 @@ def _read(given: str) -> ConfigDict:
       f"{pathlib.Path.cwd()}): {_choice()}."
     )
   try:
-    make = runpy.run_path(file)["get_config"]
-  except (ImportError, KeyError, SyntaxError) as error:
+    make = runpy.run_path(file).get("get_config")
+    if not callable(make):
+      raise ImportError("it has none")
+  except (ImportError, SyntaxError) as error:
     raise UserError(
       f"--{FLAG}={file} is no config with a function get_config ({error}): "
       f"{_choice()}."

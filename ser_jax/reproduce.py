@@ -209,7 +209,7 @@ def keep_seeds(rows: list[dict], folder: pathlib.Path) -> None:
   """
   for row in rows:
     path = folder / row["name"] / workdir.CONFIG
-    if path.exists():
+    if workdir.binds(path):
       there = json.loads(path.read_text())["seeds"]
       row["config"].seeds = tuple(sorted({*row["config"].seeds, *there}))
 
@@ -287,7 +287,7 @@ def run(argv: list[str]) -> int:
   except loop.Stopped:
     return command_line.stopped(seen)
   print(write_table(table, corpus, folder))
-  print(folder / "table.md", folder / "table.png", sep="\n")
+  print(*sorted(folder.glob("table.[mp]*")), sep="\n")
   return 0 if whole else 1
 
 

@@ -88,14 +88,14 @@ def _keep_environment(folder: pathlib.Path, now: dict) -> None:
   training.
   """
   path = folder / "environment.json"
-  first = json.loads(path.read_text()) if _kept(path) else now
+  first = json.loads(path.read_text()) if binds(path) else now
   later = first.pop("later", [])
   if now not in (first, *later):
     later.append(now)
   atomic.write_text(path, json.dumps(first | {"later": later}, indent=2))
 
 
-def _kept(path: pathlib.Path) -> bool:
+def binds(path: pathlib.Path) -> bool:
   """Whether a record is there, and something that was made as it says.
 
   What was refused before anything was computed does not bind a folder.
@@ -104,14 +104,14 @@ def _kept(path: pathlib.Path) -> bool:
 
 
 def require(folder: pathlib.Path) -> None:
-  """Refuses a folder that no training has ever had.
+  """Refuses a folder of which no training has made anything.
 
   Raises:
-    UserError: it has no config.
+    UserError: there is nothing.
   """
-  if not (folder / CONFIG).exists():
+  if not binds(folder / CONFIG):
     raise UserError(
-      f"--workdir={folder} has no {CONFIG}: give the folder of a training, or "
+      f"--workdir={folder} has no training: give the folder of a training, or "
       "train it with --mode=train."
     )
 
@@ -128,7 +128,7 @@ def keep_config(folder: pathlib.Path, config: dict) -> None:
   """
   config = json.loads(json.dumps(config))
   path = folder / CONFIG
-  if _kept(path):
+  if binds(path):
     _compare(json.loads(path.read_text()), config, folder)
   atomic.write_text(path, json.dumps(config, indent=2))
 
@@ -144,7 +144,7 @@ def keep_data(folder: pathlib.Path, identity: dict[str, str]) -> None:
     UserError: the folder's results are of other shards.
   """
   path = folder / DATA
-  before = json.loads(path.read_text()) if _kept(path) else identity
+  before = json.loads(path.read_text()) if binds(path) else identity
   differ = [name for name in identity if before.get(name) != identity[name]]
   if differ:
     raise UserError(
@@ -165,6 +165,12 @@ def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
     and name not in RESUMABLE
     and not name.startswith(COMPUTED)
   ]
+  if differ and all(" absent" in found for found in differ):
+    raise UserError(
+      f"--workdir={folder} is of another version, whose configs have other "
+      f"fields ({'; '.join(differ)}): use it with the version that trained it "
+      "(environment.json has its commit), or choose another --workdir."
+    )
   if differ:
     raise UserError(
       f"--workdir={folder} holds another experiment ({'; '.join(differ)}): "

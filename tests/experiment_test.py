@@ -313,7 +313,7 @@ def test_another_config_in_the_same_workdir_is_refused(shards, tmp_path):
 
 def test_evaluation_without_a_checkpoint_is_refused(shards, tmp_path):
   config = small(shards, "base1")
-  with pytest.raises(UserError, match="has no config.json"):
+  with pytest.raises(UserError, match="has no training"):
     experiment.evaluate(config, tmp_path / "typo")
   train(config, tmp_path)
   shutil.rmtree(tmp_path / "checkpoints")

@@ -65,6 +65,13 @@ def test_another_config_is_refused_with_the_difference(trained):
     workdir.claim(trained, CONFIG | {"parallel": parallel})
 
 
+def test_a_workdir_of_another_version_is_told_of_as_such(trained):
+  with pytest.raises(UserError, match="of another version.*new: absent there"):
+    workdir.claim(trained, CONFIG | {"new": 1})
+  with pytest.raises(UserError, match="holds another experiment .*epochs: 3"):
+    workdir.claim(trained, CONFIG | {"new": 1, "epochs": 4})
+
+
 @pytest.mark.parametrize("result", workdir.RESULTS)
 def test_what_came_to_nothing_binds_nobody(tmp_path, result):
   """Refused for a typo, say; what was trained binds."""
@@ -79,7 +86,7 @@ def test_what_came_to_nothing_binds_nobody(tmp_path, result):
 
 
 def test_a_folder_of_no_training_is_refused(tmp_path):
-  with pytest.raises(UserError, match="has no config.json: give the folder"):
+  with pytest.raises(UserError, match="has no training: give the folder"):
     workdir.require(tmp_path / "typo")
   assert not (tmp_path / "typo").exists()
 

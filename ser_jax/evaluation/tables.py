@@ -22,7 +22,7 @@ OURS = {
   "run": "mean and deviation over runs (fold and seed)",
   "seed": "mean and deviation over seeds, whose folds are pooled",
 }
-POOLED = """\
+FOLDS = """\
 Folds: mean and deviation over runs (fold and seed), which the difference is of.
 p (t): of a one-tailed t-test (Welch) that the row's mean over seeds is the
 higher one, of the seeds that both rows have: on these speakers, whatever others
@@ -194,7 +194,7 @@ def _cells_of_validation(row: dict, metric: str) -> list[str]:
 
 
 EXTRA = {
-  "folds": (["folds %", "p (t)"], _cells_of_folds, POOLED),
+  "folds": (["folds %", "p (t)"], _cells_of_folds, FOLDS),
   "validation": (["validation %"], _cells_of_validation, VALIDATION),
 }
 
@@ -235,6 +235,8 @@ def draw(
 ) -> None:
   """Every curve over x, with intervals, and the paper's beside it.
 
+  Nothing as long as there is no figure at all.
+
   Args:
     found: see `compare`.
     path: the PNG file to write.
@@ -257,6 +259,8 @@ def draw(
     for curve, mine in curves.items()
     if any(row["paper"] or "summary" in row for row in mine)
   }
+  if not curves:
+    return
   # Between systems there is nothing that a line could mean.
   line = "" if x_label == "row" else "-"
   most = max(len(mine) for mine in curves.values())

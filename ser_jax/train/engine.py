@@ -49,7 +49,8 @@ def check_execution(config, steps: int) -> None:
     steps: of an epoch.
 
   Raises:
-    UserError: batches are fed one by one, or an epoch has fewer steps.
+    UserError: batches are fed or traced one by one, or an epoch has fewer
+      steps.
   """
   wanted = config.steps_per_execution
   if wanted == 1:
@@ -57,6 +58,10 @@ def check_execution(config, steps: int) -> None:
   for is_void, reason in (
     (config.data.source != "resident", "needs config.data.source=resident"),
     (config.parallel.backend == "pmap", "needs config.parallel.backend=jit"),
+    (
+      config.profile.during_training,
+      "hides single steps, which config.profile.during_training traces",
+    ),
     (wanted > steps, f"is more than the {steps} steps of an epoch"),
   ):
     if is_void:

@@ -176,6 +176,9 @@ def fit(
   )
   others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
   name = f"{runs[0].name}{others}"
+  if (books.epoch or books.row) and not is_complete(books, settings):
+    LOG.info("%s goes on after epoch %d and %d steps", name, books.epoch,
+             books.row)  # fmt: skip
   with tqdm(
     total=settings.epochs * settings.steps,
     initial=books.epoch * settings.steps + books.row,
@@ -318,12 +321,13 @@ def _close_epoch(t: _Training, start: float) -> dict[str, str]:
     t.best = select(improved, weights, t.best)
   t.last = select(training, weights, t.last)
   books.epoch, books.row, books.totals = books.epoch + 1, 0, {}
-  best = [books.best[number][0] for number in np.flatnonzero(training)]
-  return {
-    f"validation {settings.metric}": f"{np.mean(now):.3f}",
-    "best": f"{np.mean(best):.3f}",
-    "seconds": f"{time.perf_counter() - start:.1f}",
+  kept = np.flatnonzero(np.array(books.diverged) < 0)
+  means = {
+    f"validation {settings.metric}": now,
+    "best": [books.best[number][0] for number in kept],
+    "seconds": [time.perf_counter() - start],
   }
+  return {name: f"{np.mean(x):.3g}" for name, x in means.items() if x}
 
 
 def _learning_rates(t: _Training) -> dict[str, np.ndarray]:
@@ -387,8 +391,5 @@ def _resume(
     return state, best, last, books
   state = layout.fetch_runs(state)
   arrays, progress = checkpoints.restore(kept_arrays(state))
-  LOG.info(
-    "goes on from a checkpoint at epoch %(epoch)d, step %(row)d", progress
-  )
   placed = (layout.place_runs(arrays[name]) for name in kept_arrays(state))
   return (*placed, Books(**progress))

@@ -232,3 +232,12 @@ def test_a_figure_is_drawn_of_what_there_is(tmp_path):
     tables.draw(found, path, "Table 1", "gamma", "emodb", "iemocap")
     assert path.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path):
+  """Baselines alone, of a table without published figures."""
+  level = {"curve": None, "x": None, "paper": None}
+  rows = [row("svm") | level, row("a") | {"paper": None}]
+  found = tables.compare(rows, {"svm": report(A)}, "wa")
+  tables.draw(found, tmp_path / "x.png", "Table", "x", "emodb", "emodb")
+  assert not (tmp_path / "x.png").exists()

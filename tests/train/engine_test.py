@@ -83,19 +83,23 @@ def test_steps_of_several_shapes_are_called_one_by_one():
 
 
 @pytest.mark.parametrize(
-  ("wanted", "source", "backend", "message"),
+  ("wanted", "source", "backend", "traced", "message"),
   [
-    (2, "stream", "jit", "needs config.data.source=resident"),
-    (2, "resident", "pmap", "needs config.parallel.backend=jit"),
-    (9, "resident", "jit", "=9 is more than the 8 steps of an epoch"),
+    (2, "stream", "jit", False, "needs config.data.source=resident"),
+    (2, "resident", "pmap", False, "needs config.parallel.backend=jit"),
+    (2, "resident", "jit", True, "hides single steps"),
+    (9, "resident", "jit", False, "=9 is more than the 8 steps of an epoch"),
   ],
 )
-def test_several_steps_a_call_need_as_many(wanted, source, backend, message):
+def test_several_steps_a_call_need_as_many(
+  wanted, source, backend, traced, message
+):
   def check(steps):
     config = types.SimpleNamespace(
       steps_per_execution=steps,
       data=types.SimpleNamespace(source=source),
       parallel=types.SimpleNamespace(backend=backend),
+      profile=types.SimpleNamespace(during_training=traced),
     )
     engine.check_execution(config, 8)
 
