@@ -113,7 +113,9 @@ def _make_engine(
     train=Program(layout, train_one, trains=True, name="train step"),
     predict=Program(layout, predict_one, trains=False, name="predict step"),
     batch_size=experiment.config.batch_size,
-    several=Program(
+    several=None
+    if steps == 1
+    else Program(
       *(layout, train_several),
       trains=True,
       name=f"{steps} train steps",

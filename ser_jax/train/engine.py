@@ -1,7 +1,6 @@
 """Compiled steps, what they are fed with, and what they say of utterances."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -27,8 +26,8 @@ class Engine:
     train: the training step.
     predict: the prediction step.
     batch_size: of both.
-    several: as many training steps as one program takes, if more than one.
-    steps: their number.
+    several: `steps` training steps, one after another; None where it is one.
+    steps: training steps that a call takes.
   """
 
   layout: Layout
@@ -91,7 +90,7 @@ def calls(
   place = engine.layout.place_item
   while row < end:
     whole = row % engine.steps == 0 and row + engine.steps <= end
-    taken = list(itertools.islice(items, engine.steps if whole else 1))
+    taken = [next(items) for _ in range(engine.steps if whole else 1)]
     shapes = {frames for frames, _ in taken}
     if len(taken) > 1 and len(shapes) == 1:
       parts = [item for _, item in taken]

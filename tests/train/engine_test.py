@@ -82,6 +82,13 @@ def test_steps_of_several_shapes_are_called_one_by_one():
     done += count
 
 
+def test_a_source_that_ends_early_is_no_end_of_the_epoch():
+  layout = types.SimpleNamespace(place_item=lambda item, *, stacked=False: item)
+  made = engine.Engine(layout, None, None, "one", "predict", 8)
+  with pytest.raises(RuntimeError, match="StopIteration"):
+    list(engine.calls(made, iter([((), 0)]), 0, 2))
+
+
 @pytest.mark.parametrize(
   ("wanted", "source", "backend", "traced", "message"),
   [
