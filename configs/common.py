@@ -46,6 +46,8 @@ def get_config() -> ConfigDict:
       # Labels counted as another before classes are chosen.
       "merge": {"excited": "happy"},
       "inputs": {},
+      # Of copies that join training parts, played so many times as fast.
+      "speeds": (),
       # Longer utterances are cut here, in frames of each input; 0 for never.
       "max_frames": 0,
     }

@@ -154,6 +154,7 @@ def _best(given: dict) -> common.ConfigDict:
   config.system = "dat"
   config.variant = "-".join(filter(None, ("best", given["normalize"])))
   config.data.features = "dat_best"
+  config.data.speeds = (0.95, 1.05)
   config.data.classes = CLASSES[corpus]
   normalize = "speaker" if given["normalize"] else "train"
   usual = {

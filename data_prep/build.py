@@ -10,6 +10,7 @@ import sys
 from absl import app, flags
 from absl import logging as absl_logging
 
+from data_prep.copies import at_speeds
 from data_prep.corpora import CORPORA, synthetic
 from data_prep.write_shards import write_shards
 from ser_jax.errors import UserError
@@ -29,6 +30,11 @@ _FEATURES = flags.DEFINE_enum(
   "features", None, sorted(FEATURE_SETS), "What to extract.", required=True
 )
 _OUT = flags.DEFINE_string("out", None, "Folder to make.", required=True)
+_SPEEDS = flags.DEFINE_list(
+  "speeds",
+  [],
+  "Speeds of copies of every utterance, for training parts: 0.95,1.05.",
+)
 _WORKERS = flags.DEFINE_integer(
   "workers",
   cores.available(),
@@ -68,8 +74,9 @@ def main(argv: list[str]) -> None:
   if _CORPUS.value == "synthetic":
     _prepare_synthetic(raw)
   utterances = CORPORA[_CORPUS.value](raw, allow_partial=_ALLOW_PARTIAL.value)
+  speeds = _read_speeds(_SPEEDS.value)
   metadata, written = write_shards(
-    utterances,
+    at_speeds(utterances, speeds, FEATURE_SETS[_FEATURES.value]),
     _CORPUS.value,
     _FEATURES.value,
     out,
@@ -78,6 +85,16 @@ def main(argv: list[str]) -> None:
     overwrite=_OVERWRITE.value,
   )
   print(_summary(out, metadata, written))
+
+
+def _read_speeds(given: list[str]) -> list[float]:
+  try:
+    return [float(speed) for speed in given]
+  except ValueError as error:
+    raise UserError(
+      f"--speeds={','.join(given)} must be numbers with commas between, such "
+      "as 0.95,1.05."
+    ) from error
 
 
 def _prepare_synthetic(raw: pathlib.Path) -> None:
@@ -107,7 +124,9 @@ def _summary(out: pathlib.Path, metadata: dict, written: bool) -> str:
   counts = metadata["counts"]
   lines = [
     f"{out}: {counts['utterances']} utterances of {counts['speakers']} "
-    f"speakers, {metadata['features']}"
+    f"speakers"
+    + (f" and {counts['copies']} copies" if counts["copies"] else "")
+    + f", {metadata['features']}"
     + ("." if written else "; they were there already, and are the same.")
   ]
   speed = metadata["throughput"]

@@ -24,6 +24,8 @@ def key(utterance: Utterance, feature_set: FeatureSet) -> dict:
   found = {}
   if utterance.seconds is not None:
     found |= {"start": utterance.start, "seconds": utterance.seconds}
+  if utterance.origin:
+    found["speed"] = utterance.speed
   if annotated(feature_set) and utterance.contour is not None:
     contour = np.ascontiguousarray(utterance.contour, np.float32)
     found["contour"] = hashlib.sha256(contour.tobytes()).hexdigest()
@@ -40,14 +42,15 @@ def load(
     context: seconds to read on either side of a part, where the file has them.
 
   Returns:
-    Samples in [-1, 1], the rate in Hz, and how many of the samples are context,
-    before the part and after it.
+    Samples in [-1, 1], the rate in Hz at which they are to be played, and how
+    many of the samples are context, before the part and after it.
 
   Raises:
     UserError: see `audio.load`; or the file ends before the utterance does.
   """
   if utterance.seconds is None:
-    return *audio.load(utterance.path), (0, 0)
+    samples, rate = audio.load(utterance.path)
+    return samples, played(rate, utterance), (0, 0)
   start = max(0.0, utterance.start - context)
   samples, rate = audio.load(
     utterance.path,
@@ -62,7 +65,15 @@ def load(
       f"s, up to which {utterance.id} is labelled: copy the file again from "
       "the corpus."
     )
-  return samples, rate, (before, after)
+  return samples, played(rate, utterance), (before, after)
+
+
+def played(rate: int, utterance: Utterance) -> int:
+  """The rate in Hz at which a file's samples are taken to be.
+
+  At a speed of 1.05 a file of 16 kHz is one of 16.8.
+  """
+  return round(rate * utterance.speed)
 
 
 def annotate(

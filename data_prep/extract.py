@@ -70,7 +70,7 @@ class Recording:
     utterance: whose recording it is.
     digest: SHA-256 of the file.
     samples: of one channel, of the utterance.
-    rate: in Hz.
+    rate: in Hz, at which they are played.
   """
 
   utterance: Utterance
@@ -160,6 +160,7 @@ def probe(utterances: Sequence[Utterance], skipped: Skipped) -> list[Recording]:
     samples, rate = header.frames, header.samplerate
     if utterance.seconds is not None:
       samples = round(utterance.seconds * rate)
+    rate = excerpt.played(rate, utterance)
     recordings.append(Recording(utterance, digest, samples, rate))
   return recordings
 

@@ -42,6 +42,9 @@ class Utterance:
     contour: arousal and valence every `CONTOUR_SECONDS`, where annotated.
     start: where in the file it begins, in seconds.
     seconds: how long it lasts; None for the whole file.
+    speed: how many times as fast it is played.
+    origin: id of the utterance that this is a copy of, at another speed; empty
+      for what the corpus has.
   """
 
   id: str
@@ -54,6 +57,8 @@ class Utterance:
   contour: Float[np.ndarray, "frames 2"] | None = None
   start: float = 0.0
   seconds: float | None = None
+  speed: float = 1.0
+  origin: str = ""
 
   def __post_init__(self):
     """Keeps readers to the vocabulary.

@@ -25,7 +25,7 @@ from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS, FeatureSet
 from ser_jax.progress import progress
 
-FORMAT = 2
+FORMAT = 3
 SPLIT = "utterances"
 # What makes two builds the same; the rest of the metadata is provenance.
 IDENTITY = ("format", "corpus", "features", "recipe", "digest", "labels")
@@ -146,14 +146,13 @@ def _identity(
   labels = []
   for recording in recordings:
     utterance = recording.utterance
-    row = [getattr(utterance, name) for name in WORDS]
     contour = utterance.contour
     labels.append(
       json.dumps(
         [
-          *row,
+          *(getattr(utterance, name) for name in WORDS),
           *(utterance.attributes.get(name) for name in ATTRIBUTES),
-          None if contour is None else _contour(contour).tobytes().hex(),
+          None if contour is None else contour.astype("<f4").tobytes().hex(),
           *((utterance.start, utterance.seconds) if utterance.seconds else ()),
         ]
       )
@@ -253,8 +252,11 @@ def _extract(
   throughput = extract.extract_all(
     feature_set.name, jobs, pad_to, workers, skipped
   )
+  bad = skipped.reasons.keys()
   return [
-    job for job in jobs if job[0].utterance.id not in skipped.reasons
+    (r, path)
+    for r, path in jobs  # a copy goes with its original
+    if bad.isdisjoint((r.utterance.id, r.utterance.origin))
   ], throughput
 
 
@@ -266,7 +268,7 @@ def _metadata(
 ) -> dict:
   """Inputs, provenance and the table of utterances, as plain data."""
   utterances = [recording.utterance for recording, _ in jobs]
-  counts = collections.Counter(u.emotion for u in utterances)
+  originals = [u for u in utterances if not u.origin]
   table = {f"{name}s": [getattr(u, name) for u in utterances] for name in WORDS}
   shapes = [_shapes(path) for _, path in jobs]
   return {
@@ -275,18 +277,21 @@ def _metadata(
       for name, spec in feature_set.inputs.items()
     },
     "rate": feature_set.rate,
-    "classes": sorted(counts),
+    "classes": sorted({u.emotion for u in originals}),
     "counts": {
-      "utterances": len(utterances),
-      "speakers": len({u.speaker for u in utterances}),
-      "sessions": len({u.session for u in utterances}),
-      "emotions": dict(sorted(counts.items())),
+      "utterances": len(originals),
+      "copies": len(utterances) - len(originals),
+      "speakers": len({u.speaker for u in originals}),
+      "sessions": len({u.session for u in originals}),
+      "emotions": collections.Counter(sorted(u.emotion for u in originals)),
     },
     "skipped": skipped,
     "versions": extract.versions(),
     "throughput": throughput.as_metadata(),
     "utterances": table
     | {
+      "origins": [u.origin or u.id for u in utterances],
+      "speeds": [u.speed for u in utterances],
       "digests": [recording.digest for recording, _ in jobs],
       "attributes": [
         [u.attributes.get(name) for name in ATTRIBUTES] for u in utterances
@@ -315,10 +320,6 @@ def _cached(path: pathlib.Path) -> extract.Features:
       "again."
     )
   return features
-
-
-def _contour(contour) -> np.ndarray:
-  return np.ascontiguousarray(contour, np.float32)
 
 
 def _write(

@@ -276,24 +276,31 @@ def ensure_shards(config) -> None:
       raise UserError(
         f"no shards at {folder}: set config.data.raw to the folder of the "
         f"{config.data.corpus} corpus to build them now, or run python -m "
-        f"data_prep.build --corpus={config.data.corpus} "
-        f"--features={config.data.features} --raw=DIR --out={folder}."
+        f"{' '.join(_build_command(config, folder))}."
       )
     raw = "raw/synthetic"
   # A process of its own: training never imports audio libraries.
   built = subprocess.run(
-    [
-      *(sys.executable, "-m", "data_prep.build"),
-      f"--corpus={config.data.corpus}",
-      f"--features={config.data.features}",
-      f"--raw={raw}",
-      f"--out={folder}",
-    ]
+    [*(sys.executable, "-m"), *_build_command(config, folder, raw)]
   )
   if built.returncode:
     raise UserError(
       f"building the shards {folder} failed; the message above says why."
     )
+
+
+def _build_command(config, folder: pathlib.Path, raw: str = "DIR") -> list[str]:
+  """What builds the shards of a config, after `python -m`."""
+  data = config.data
+  speeds = ",".join(f"{speed:g}" for speed in data.speeds)
+  return [
+    "data_prep.build",
+    f"--corpus={data.corpus}",
+    f"--features={data.features}",
+    *([f"--speeds={speeds}"] if speeds else []),
+    f"--raw={raw}",
+    f"--out={folder}",
+  ]
 
 
 def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
@@ -308,9 +315,8 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
     config.data.features,
     dataset.shards.metadata["recipe"],
     source=f"the folder of shards {dataset.shards.path}",
-    remedy=f"build it again, python -m data_prep.build --corpus="
-    f"{config.data.corpus} --features={config.data.features} --raw=DIR "
-    f"--out={dataset.shards.path} --overwrite",
+    remedy="build it again, python -m "
+    f"{' '.join(_build_command(config, dataset.shards.path))} --overwrite",
   )
   return assemble(config, workdir, dataset, dataset.examples)
 

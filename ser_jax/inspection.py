@@ -56,9 +56,7 @@ def look(
       continue
     weights = runs.restore_best(experiment, group)
     best = experiment.layout.place_runs(weights)
-    parts = [
-      np.concatenate([getattr(run, side) for side in SIDES]) for run in group
-    ]
+    parts = [np.concatenate(sides(experiment, run)) for run in group]
     statistics = runs.group_statistics(experiment, group)
     found = outputs(engine, best, statistics, parts)
     for number, run in enumerate(group):
@@ -69,6 +67,15 @@ def look(
         _write(
           experiment, run, "generated", generate(experiment, run, own, shown)
         )
+
+
+def sides(
+  experiment: runs.Experiment, run: loop.Run
+) -> list[Int[np.ndarray, "part"]]:
+  """Training, validation and test part, without copies at other speeds."""
+  speeds = experiment.dataset.shards.table.speeds
+  parts = [getattr(run, side) for side in SIDES]
+  return [part[speeds[part] == 1] for part in parts]
 
 
 def _write(
@@ -94,13 +101,13 @@ def describe(
     validation and test part, in this order.
   """
   table, labels = experiment.dataset.shards.table, experiment.dataset.labels
-  sides = [getattr(run, side) for side in SIDES]
-  where = np.concatenate(sides)
+  parts = sides(experiment, run)
+  where = np.concatenate(parts)
   return {
     "utterance": table.ids[where].astype(str),
     "speaker": table.speakers[where].astype(str),
     "emotion": table.emotions[where].astype(str),
-    "split": np.repeat(SIDES, [len(side) for side in sides]),
+    "split": np.repeat(SIDES, [len(part) for part in parts]),
     "target": labels[where],
   }
 

@@ -106,6 +106,7 @@ def run_baseline(
     if in_time:
       baseline, key = contour_baselines.linear_svr, WINDOWS
     config.data.features, config.data.shards = name, ""
+    config.data.speeds = ()
     # The baseline itself standardises by the training part.
     kept = {"resample": False, "standardize": False, "buckets": ()}
     if normalize == "speaker":

@@ -65,15 +65,16 @@ def synthetic_shards(tmp_path_factory):
   """Feature set -> shards of forty short synthetic utterances."""
   folder = tmp_path_factory.mktemp("shards")
 
-  def build(features: str) -> pathlib.Path:
-    out = folder / features
+  def build(features: str, speeds: tuple[float, ...] = ()) -> pathlib.Path:
+    played = ",".join(map(str, speeds))
+    out = folder / f"{features}{played}"
     if not out.exists():
       subprocess.run(
         [
           *(sys.executable, "-m", "data_prep.build", "--corpus=synthetic"),
           *("--synthetic_utterances=4", "--synthetic_seconds=0.8"),
           *(f"--raw={folder / 'raw'}", f"--features={features}"),
-          *(f"--out={out}", "--workers=1"),
+          *(f"--out={out}", "--workers=1", f"--speeds={played}"),
         ],
         check=True,
         cwd=ROOT,

@@ -81,7 +81,8 @@ def test_functionals_take_real_steps(
   synthetic_shards, tmp_path, words, opensmile_installed
 ):
   config = dat.get_config(words)
-  config.data.shards = str(synthetic_shards("dat_best"))
+  shards = synthetic_shards("dat_best", config.data.speeds)
+  config.data.shards = str(shards)
   config.protocol.folds = (0,)
   config.model.hidden = 8
   config.batch_size = 8

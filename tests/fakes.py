@@ -17,6 +17,8 @@ class FakeTable:
   genders: np.ndarray
   emotions: np.ndarray
   digests: np.ndarray
+  origins: np.ndarray
+  speeds: np.ndarray
   frames: dict
 
 
@@ -41,6 +43,8 @@ class FakeShards:
       genders=np.array(["female"] * count),
       emotions=emotions,
       digests=np.array([f"d{i:03d}" for i in range(count)]),
+      origins=np.arange(count),
+      speeds=np.ones(count),
       frames={"frames": frames, "spectrum": 2 * frames},
     )
     self._records = []
@@ -84,6 +88,7 @@ def data_config(**changes):
       ),
     },
     max_frames=0,
+    speeds=(),
   )
   vars(section).update(changes)
   return section

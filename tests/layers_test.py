@@ -92,6 +92,12 @@ MAY_IMPORT = {
   | {"ser_jax.experiment", "ser_jax.train"},
   "data_prep": set(),
   "data_prep.utterance": {"ser_jax.errors"},
+  "data_prep.copies": {
+    "ser_jax.errors",
+    "ser_jax.features",
+    "data_prep.excerpt",
+    "data_prep.utterance",
+  },
   "data_prep.corpora": {"ser_jax.errors", "data_prep.utterance"},
   "data_prep.excerpt": {
     "ser_jax.errors",
@@ -116,6 +122,7 @@ MAY_IMPORT = {
   "data_prep.build": {
     "ser_jax.errors",
     "ser_jax.features",
+    "data_prep.copies",
     "data_prep.corpora",
     "data_prep.utterance",
     "data_prep.write_shards",

@@ -147,24 +147,30 @@ def _table(config, frames: dict[str, int]) -> Table:
   # Levels of an attribute come from ratings, or from all the categories.
   by_category = config.data.target == EMOTION
   words = list(config.data.classes if by_category else CIRCUMPLEX)
-  number = np.arange(count)
+  speeds = (1.0, *config.data.speeds)
+  number = np.tile(np.arange(count), len(speeds))
+  speed = np.repeat(speeds, count)
+  marks = np.array(["" if s == 1 else f"~{s:g}" for s in speed])
   who = number % len(names)
   which = number // len(names) % len(words)
   # All over the scale from 1 to 5, so that any binning has every level.
   scale = 1.0 + 4.0 * (which + 0.5) / len(words)
   return Table(
     corpus=corpus,
-    ids=np.array([f"utterance{n:05d}" for n in number]),
-    speakers=np.array(names)[who],
+    ids=np.char.add([f"utterance{n:05d}" for n in number], marks),
+    speakers=np.char.add(np.array(names)[who], marks),
     sessions=np.array(
       [f"session{n % sessions}" if sessions else names[n] for n in who]
     ),
     genders=np.array(["female", "male"])[who % 2],
     emotions=np.array(words)[which],
+    origins=number,
+    speeds=speed,
     digests=np.array([f"{n:05d}" for n in number]),
     attributes=np.repeat(scale[:, None], 3, axis=1).astype(np.float32),
-    duration=np.full(count, config.analysis.seconds),
+    duration=np.full(len(number), config.analysis.seconds),
     frames={
-      name: np.full(count, length, np.int32) for name, length in frames.items()
+      name: np.full(len(number), length, np.int32)
+      for name, length in frames.items()
     },
   )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from ser_jax.data import protocols, shards, statistics
 from ser_jax.data.contours import CONTOURS, Contours, read_contours
+from ser_jax.data.copies import with_copies
 from ser_jax.data.examples import Examples, Row, Source
 from ser_jax.data.labels import EMOTION, describe, label_words, labelled
 from ser_jax.data.protocols import Protocol
@@ -43,7 +44,9 @@ def shard_folder(config) -> pathlib.Path:
   """Where the shards of a data section are expected."""
   if config.shards:
     return pathlib.Path(config.shards)
-  return pathlib.Path("shards") / f"{config.corpus}-{config.features}"
+  speeds = (f"{speed:g}" for speed in config.speeds)
+  name = "-".join((config.corpus, config.features, *speeds))
+  return pathlib.Path("shards") / name
 
 
 def class_labels(
@@ -101,10 +104,14 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
   else:
     words = label_words(found.table, config.data)
     labels = class_labels(words, classes, config.data.merge)
-  keep = np.flatnonzero(labels >= 0)
+  keep = np.flatnonzero((labels >= 0) & (found.table.speeds == 1))
   protocol = protocols.make_protocol(
     found.table, keep, labels, classes, config.protocol
   )
+  protocol = with_copies(
+    protocol, found.table, config.data.speeds, str(found.path)
+  )
+  keep = np.unique(np.concatenate([keep, *(f.train for f in protocol.folds)]))
   plans = statistics.make_plans(found, config.data, protocol.folds, keep)
   protocol = dataclasses.replace(
     protocol, notes=(*protocol.notes, *_notes(config.data, found.table))
@@ -117,7 +124,7 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
       whole = statistics.recording_moments(found, name)
       targets |= {} if whole is None else {moments_of(name): whole}
   if "labelled_fraction" in config.data:
-    targets["labelled"] = _labelled(labels, protocol, config.data)
+    targets["labelled"] = _labelled(found.table, labels, protocol, config.data)
   _, speakers = np.unique(found.table.speakers, return_inverse=True)
   examples = Examples(
     shards=found,
@@ -180,10 +187,16 @@ def _notes(config, table) -> list[str]:
 
 
 def _labelled(
-  labels: Int[np.ndarray, "all"], protocol: Protocol, config
+  table: shards.Table,
+  labels: Int[np.ndarray, "all"],
+  protocol: Protocol,
+  config,
 ) -> Float[np.ndarray, "all"]:
   """Which labels training may see; every class of every fold is among them."""
-  seen = labelled(labels, config.labelled_fraction)
+  originals = table.speeds == 1
+  seen = np.zeros(len(labels), np.float32)
+  seen[originals] = labelled(labels[originals], config.labelled_fraction)
+  seen = seen[table.origins]  # a copy has a label where its original has
   for fold in protocol.folds:
     known = labels[fold.train][seen[fold.train] > 0]
     if set(known) != set(labels[fold.train]):

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, Shaped
 
 from ser_jax.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 SPLIT = "utterances"
 # Of the metadata: `digest` is of the audio, `utterances` has their lengths.
 IDENTITY = (
@@ -37,10 +37,14 @@ class Table:
   Attributes:
     corpus: its name.
     ids: unique names.
-    speakers: unique within the corpus.
+    speakers: unique within the corpus; a copy at another speed, which sounds
+      like somebody else, has one of its own.
     sessions: recording sessions (the speaker, where there are none).
     genders: female, male or empty.
     emotions: English words.
+    origins: position of the utterance that this is a copy of; its own, where
+      it is none.
+    speeds: how many times as fast as recorded; 1 but for copies.
     digests: SHA-256 of the audio files; equal for identical recordings.
     attributes: valence, activation and dominance; NaN where unknown.
     duration: of the raw recording, in seconds.
@@ -53,6 +57,8 @@ class Table:
   sessions: Shaped[np.ndarray, "utterances"]
   genders: Shaped[np.ndarray, "utterances"]
   emotions: Shaped[np.ndarray, "utterances"]
+  origins: Int[np.ndarray, "utterances"]
+  speeds: Float[np.ndarray, "utterances"]
   digests: Shaped[np.ndarray, "utterances"]
   attributes: Float[np.ndarray, "utterances 3"]
   duration: Float[np.ndarray, "utterances"]
@@ -338,6 +344,7 @@ def _table(path: pathlib.Path, metadata: dict) -> Table:
       "digests",
     )
   }
+  position = {name: number for number, name in enumerate(columns["ids"])}
   attributes = [
     [math.nan if value is None else value for value in row]
     for row in columns["attributes"]
@@ -345,6 +352,8 @@ def _table(path: pathlib.Path, metadata: dict) -> Table:
   return Table(
     corpus=metadata["corpus"],
     **words,
+    origins=np.array([position[name] for name in columns["origins"]]),
+    speeds=np.array(columns["speeds"], np.float64),
     attributes=np.array(attributes, np.float32).reshape(-1, 3),
     duration=np.array(columns["duration"], np.float64),
     frames={
