@@ -390,7 +390,13 @@ case $mode in
     ;;
   tpu) extras=(tpu) ;;
   test) extras=(dev opensmile demo) ;;
-  demo) extras=(demo) ;;
+  demo)
+    extras=(demo)
+    (($#)) || set -- runs
+    [[ $install_only || $dry_run || -d $1 ]] ||
+      die "there is no folder '$1': name one that a training wrote, or one of" \
+        "several, before any option: ./launch.sh demo RUN --raw=CORPUS."
+    ;;
   *) die "there is no mode '$mode': give local, gpu, tpu, slurm, test or demo." ;;
 esac
 
@@ -411,7 +417,6 @@ if [[ $mode == test ]]; then
   exit
 fi
 if [[ $mode == demo ]]; then
-  (($#)) || set -- runs
   run_here -m streamlit run ser_jax/demo/app.py -- "$@"
   exit
 fi

@@ -26,13 +26,15 @@ from ser_jax import (
   predictions,
   runs,
   system,
+  workdir,
 )
 from ser_jax.data.recordings import as_float, recording_of, start_of
-from ser_jax.demo import predictor
+from ser_jax.data.shards import identity
 from ser_jax.errors import UserError
 from ser_jax.evaluation import cells, contours, markdown
 from ser_jax.features import prosody
 from ser_jax.train import groups, loop, precision
+from ser_jax.trained import of_this_version, read_config
 
 WAVEFORM = "waveform"
 
@@ -50,18 +52,19 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   Raises:
     UserError: another model, no finished run, or no such recording.
   """
-  config = predictor.read_config(folder)
+  config = read_config(folder)
   if config.model.name != "raw_waveform":
     raise UserError(
       f"--workdir={folder} holds config.model.name={config.model.name!r}, "
       "which has no cells to look at: give a training of configs/adieu.py that "
       "reads samples."
     )
-  with predictor.of_this_version(folder):
+  with of_this_version(folder):
     # Whatever it was trained on: the result does not hang on it.
     config.parallel.run, config.parallel.data = 1, 0
     experiment.check(config)
   found = experiment.make_experiment(config, folder)
+  workdir.keep_data(folder, identity(found.dataset.shards))
   group, number = finished(found)
   run = group[number]
   runs.require_trained(found, group)

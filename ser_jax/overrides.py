@@ -19,8 +19,12 @@ from ser_jax.errors import UserError
 FLAG = "config"
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NOT_CONFIGS = ("__init__", "common")
-# Fields of several numbers: the flags take anything for them.
-NUMBERS = {"seeds": int, "optimizer.learning_rates": int | float}
+# Fields of several numbers, with examples: the flags take anything for them.
+NUMBERS = {
+  "seeds": (int, "0,1,2"),
+  "optimizer.learning_rates": (int | float, "1e-4,1e-3"),
+  "data.speeds": (int | float, "0.95,1.05"),
+}
 
 
 def check_names(arguments: Sequence[str]) -> None:
@@ -37,12 +41,17 @@ def check_names(arguments: Sequence[str]) -> None:
     return
   config = _read(given)
   for field in _overridden(arguments):
-    if not _has(config, field):
+    if _at(config, field) is None:
       near = [f"--{FLAG}.{name}" for name in _nearest(field, config)]
       meant = f"; did you mean {', '.join(near)}?" if near else "."
       raise UserError(
         f"--{FLAG}.{field}: the config has no such field{meant} Its fields are "
         f"those of configs/common.py and of {given.partition(':')[0]}."
+      )
+    if isinstance(section := _at(config, field), ConfigDict):
+      raise UserError(
+        f"--{FLAG}.{field} is a section: give its fields one by one, such as "
+        f"--{FLAG}.{field}.{next(iter(section), 'NAME')}=VALUE."
       )
 
 
@@ -58,13 +67,13 @@ def check_values(flag: flags.Flag) -> None:
   if flag.value is None:
     return
   changed = flag.override_values
-  for field, kind in NUMBERS.items():
+  for field, (kind, example) in NUMBERS.items():
     for value in changed.get(field, ()):
       if isinstance(value, bool) or not isinstance(value, kind):
         wanted = "whole numbers" if kind is int else "numbers"
         raise UserError(
           f"--{FLAG}.{field} has {value!r}: give {wanted}, such as "
-          f"--{FLAG}.{field}='({'0,1,2' if kind is int else '1e-4,1e-3'})'."
+          f"--{FLAG}.{field}='({example})'."
         )
   if "data.corpus" in changed and "protocol.name" not in changed:
     _check_corpus(flag.config_filename, changed["data.corpus"])
@@ -138,14 +147,14 @@ def _choice() -> str:
   return f"give one of {folder}/: {', '.join(sorted(p.name for p in files))}"
 
 
-def _has(config: ConfigDict, field: str) -> bool:
-  """Whether a config has a field, which may be told with an index."""
+def _at(config: ConfigDict, field: str):
+  """A config's field, which may be told with an index; None without one."""
   node = config
   for name in field.partition("[")[0].split("."):
     if not isinstance(node, ConfigDict) or name not in node:
-      return False
+      return None
     node = node[name]
-  return True
+  return node
 
 
 def _names(config: ConfigDict, prefix: str = "") -> Iterator[str]:

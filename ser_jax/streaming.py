@@ -25,10 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int16, PyTree
 
-from ser_jax import system
+from ser_jax import system, trained
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.recordings import as_float
-from ser_jax.demo import predictor
 from ser_jax.errors import UserError
 from ser_jax.models.raw_waveform import WAVEFORM
 from ser_jax.train import precision as precisions
@@ -186,13 +185,13 @@ def from_workdir(workdir: str | pathlib.Path, run: str | None = None) -> Stream:
     UserError: no such run, or one whose model cannot run on a stream.
   """
   folder = pathlib.Path(workdir)
-  name = predictor.read_config(folder).model.name
+  name = trained.read_config(folder).model.name
   if name != "raw_waveform":
     raise UserError(
       f"--workdir={folder} holds config.model.name={name!r}, which hears no "
       "samples: give a training of configs/adieu.py:uni256 or tzirakis2017."
     )
-  opened = predictor.open_runs(folder, [run] if run else [], devices=1)
+  opened = trained.open_runs(folder, [run] if run else [], devices=1)
   config, recipe = opened.config, opened.recipe
   mean, deviation = (
     {name: np.asarray(values)[0] for name, values in moments.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import adieu
-from ser_jax import cells, experiment, runs, streaming
+from ser_jax import cells, experiment, runs, streaming, workdir
 from ser_jax.data.recordings import window_moments
 from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
@@ -127,6 +127,17 @@ def test_cells_are_those_of_the_first_finished_run(
   assert np.any(heads[0] != heads[1])
   with pytest.raises(UserError, match="has no finished run: train"):
     cells.look(tmp_path)
+
+
+def test_cells_hear_nothing_from_other_shards(trained):
+  """Statistics and parts would be of what the run was not trained on."""
+  _, folder, _ = trained
+  path = folder / workdir.DATA
+  kept = path.read_text()
+  path.write_text(json.dumps({**json.loads(kept), "digest": "other"}))
+  with pytest.raises(UserError, match="digest"):
+    cells.look(folder)
+  path.write_text(kept)
 
 
 def test_a_stream_of_a_trained_run_repeats_its_predictions(trained):

@@ -17,10 +17,10 @@ import pytest
 from configs import ds_lstm
 from configs.common import CORPORA
 from ser_jax import experiment
-from ser_jax.demo.predictor import open_runs
 from ser_jax.errors import UserError
 from ser_jax.runs import _starter, initial_state
 from ser_jax.train.loop import Stopped
+from ser_jax.trained import open_runs
 from tests.configs_test import DS_LSTM_WORDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

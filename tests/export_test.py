@@ -12,6 +12,7 @@ from configs import dat
 from ser_jax import experiment, export
 from ser_jax.demo import predictor
 from ser_jax.errors import UserError
+from ser_jax.trained import open_runs
 from tests import dat_test
 
 
@@ -22,7 +23,7 @@ def opened(synthetic_shards, tmp_path_factory):
   config = dat_test.small(synthetic_shards, "depth2,plain")
   config.model.on_cpu = dat.get_config("depth2,plain").model.on_cpu
   experiment.train(config, workdir, should_stop=lambda: False)
-  return predictor.open_runs(workdir, devices=1)
+  return open_runs(workdir, devices=1)
 
 
 @pytest.fixture(scope="module")

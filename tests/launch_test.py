@@ -86,7 +86,17 @@ def test_mode_test_runs_pytest_with_its_extras(checkout: Checkout):
   assert environment["JAX_COMPILATION_CACHE_DIR"] is None
 
 
+@pytest.mark.parametrize("given", [[], ["nope"], ["--raw=corpus", "runs"]])
+def test_mode_demo_wants_a_folder_before_it_installs(
+  checkout: Checkout, given: list[str]
+):
+  result = checkout.run("demo", *given)
+  assert result.returncode and not checkout.calls()
+  assert f"there is no folder '{(given or ['runs'])[0]}'" in result.stderr
+
+
 def test_mode_demo_serves_this_machine_alone(checkout: Checkout):
+  (checkout.root / "runs" / "a b").mkdir(parents=True)
   checkout.run("demo", "runs/a b", "--raw=corpus", STREAMLIT_SERVER_PORT="99")
   _, (pip, _, _), (page, _, environment) = checkout.calls()
   assert pip[-1] == f"{checkout.root}[demo]"

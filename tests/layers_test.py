@@ -38,13 +38,12 @@ MAY_IMPORT = {
   "ser_jax.nn": FLOOR,
   "ser_jax.models": FLOOR | {"ser_jax.nn"},
   "ser_jax.losses": FLOOR,
-  "ser_jax.streaming": FLOOR | PIPELINE | {"ser_jax.demo", "ser_jax.system"},
+  "ser_jax.streaming": FLOOR | PIPELINE | {"ser_jax.system", "ser_jax.trained"},
   "ser_jax.cells": FLOOR
   | PIPELINE
-  | {"ser_jax.command_line", "ser_jax.demo", "ser_jax.experiment"}
-  | {"ser_jax.features", "ser_jax.inspection", "ser_jax.predictions"}
-  | {"ser_jax.runs"}
-  | {"ser_jax.system"},
+  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.features"}
+  | {"ser_jax.inspection", "ser_jax.predictions", "ser_jax.runs"}
+  | {"ser_jax.system", "ser_jax.trained", "ser_jax.workdir"},
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},
@@ -63,6 +62,10 @@ MAY_IMPORT = {
   | PIPELINE
   | {"ser_jax.predictions", "ser_jax.runs"},
   "ser_jax.system": FLOOR | PIPELINE,
+  "ser_jax.trained": FLOOR
+  | PIPELINE
+  | {"ser_jax.features", "ser_jax.inference", "ser_jax.predictions"}
+  | {"ser_jax.runs", "ser_jax.system"},
   "ser_jax.experiment": FLOOR
   | PIPELINE
   | {"ser_jax.features", "ser_jax.inference", "ser_jax.inspection"}
@@ -79,7 +82,7 @@ MAY_IMPORT = {
   "ser_jax.demo": FLOOR
   | PIPELINE
   | {"ser_jax.export", "ser_jax.features", "ser_jax.inference", "ser_jax.nn"}
-  | {"ser_jax.predictions", "ser_jax.runs", "ser_jax.system"},
+  | {"ser_jax.predictions", "ser_jax.system", "ser_jax.trained"},
   "ser_jax.memory": set(),
   "ser_jax.overrides": {"ser_jax.errors"},
   "ser_jax.command_line": FLOOR | {"ser_jax.memory", "ser_jax.overrides"},

@@ -52,6 +52,9 @@ def in_the_checkout(monkeypatch):
     ([DS_LSTM, "--config.seeds=('a',)"], "seeds has 'a': give whole numbers"),
     ([DS_LSTM, "--config.seeds=(0,0.5)"], "seeds has 0.5: give whole numbers"),
     ([DS_LSTM, "--config.optimizer.learning_rates=('a',)"], "give numbers"),
+    ([DS_LSTM, "--config.data.speeds=('a',)"], "such as .*'[(]0.95,1.05[)]'"),
+    ([DS_LSTM, "--config.augment={'time_masks': 2}"],
+     "augment is a section: .*--config.augment.[a-z_]*=VALUE"),
   ],
 )  # fmt: skip
 def test_what_is_not_there_is_refused(arguments, message):

@@ -163,6 +163,7 @@ def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
   from ser_jax import export
   from ser_jax.demo import output as outputs
   from ser_jax.demo import predictor
+  from ser_jax.trained import open_runs
 
   if workdir.is_file():
     raise UserError(
@@ -170,7 +171,7 @@ def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
       "folder of the training; --mode=predict takes an export as it is."
     )
   outputs.require_writable(output)
-  opened = predictor.open_runs(workdir, _RUNS.value, devices=1)
+  opened = open_runs(workdir, _RUNS.value, devices=1)
   size = export.write(
     output,
     opened.recipe,

@@ -6,11 +6,12 @@ from jaxtyping import Float
 
 from ser_jax import inference
 from ser_jax.data.prepare import prepare
-from ser_jax.demo.predictor import Opened, device_plans, make_batch
+from ser_jax.demo.predictor import device_plans, make_batch
 from ser_jax.inference import Features
 from ser_jax.nn.attention import Attention
 from ser_jax.nn.recurrent import DSLSTM, GRU, LSTM, Bidirectional
 from ser_jax.system import make_model
+from ser_jax.trained import Opened
 
 SHOWN = (LSTM, GRU, DSLSTM, Bidirectional, Attention)
 

@@ -12,6 +12,7 @@ from ser_jax.demo.results import Finished
 from ser_jax.errors import UserError
 from ser_jax.features import audio
 from ser_jax.inference import Predictor, add_moments
+from ser_jax.trained import Opened, open_runs
 
 MOST_BYTES = 20_000_000
 MOST_SECONDS = 120
@@ -24,9 +25,9 @@ Samples = Float[np.ndarray, "samples"]
 @st.cache_resource(max_entries=4, show_spinner="Loading the weights")
 def _open(
   folder: pathlib.Path, names: tuple[str, ...], finished: Finished
-) -> predictor.Opened:
+) -> Opened:
   del finished  # a key: other runs are other weights
-  return predictor.open_runs(folder, names, devices=1)
+  return open_runs(folder, names, devices=1)
 
 
 @st.cache_resource(max_entries=4)

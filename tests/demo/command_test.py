@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from ser_jax import trained
 from ser_jax.demo import command, files, output, predictor
 from ser_jax.errors import UserError
 from tests.demo.clips_test import wav
@@ -39,7 +40,7 @@ def test_where_nothing_can_be_written_no_work_is_begun(
   def reached(*_, **__):
     raise Reached
 
-  monkeypatch.setattr(predictor, "open_runs", reached)
+  monkeypatch.setattr(trained, "open_runs", reached)
   monkeypatch.setattr(predictor, "load", reached)
   path = tmp_path / "a.wav"
   path.write_bytes(wav())

@@ -16,6 +16,7 @@ import soundfile
 from ser_jax import export, inference
 from ser_jax.demo import clips, files, output, predictor
 from ser_jax.errors import UserError
+from ser_jax.trained import open_runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -208,7 +209,7 @@ def test_weights_of_another_model_are_refused(moved):
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
   path = tmp_path_factory.mktemp("export") / "model.zip"
-  opened = predictor.open_runs(trained, devices=1)
+  opened = open_runs(trained, devices=1)
   export.write(
     path, opened.recipe, opened.names, 4, *predictor.pure_step(opened)
   )

@@ -8,6 +8,7 @@ import soundfile
 
 from ser_jax import experiment, export
 from ser_jax.demo import clips, files, listening, output, predictor
+from ser_jax.trained import open_runs
 from tests import aae_test, adieu_test, dcaen_test
 
 
@@ -58,7 +59,7 @@ def test_contours(prosody, raw, tmp_path):
     listening.show_layers(workdir, run, heard, rate, "light")
   assert drawn and all(np.isfinite(x).all() and x.any() for x in drawn)
 
-  opened = predictor.open_runs(workdir, devices=1)
+  opened = open_runs(workdir, devices=1)
   path = tmp_path / "model.zip"
   export.write(
     path, opened.recipe, opened.names, 4, *predictor.pure_step(opened)
