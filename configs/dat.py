@@ -164,8 +164,17 @@ def _best(given: dict) -> common.ConfigDict:
     "clip": 5.0,
     "normalize": normalize,
   }
-  config.data.inputs = {name: dict(usual) for name in ("is13", "is10")}
-  config.model.update({"name": "functionals", "hidden": 512, "dropout": 0.5})
+  names = ("is13", "is10", "course")
+  config.data.inputs = {name: dict(usual) for name in names}
+  config.model.update(
+    {
+      "name": "functionals",
+      "hidden": 512,
+      "dropout": 0.5,
+      "beside": "course",
+      "share": 0.3,
+    }
+  )
   config.task.label_smoothing = 0.1
   config.optimizer.update(
     {

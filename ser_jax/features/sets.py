@@ -197,13 +197,44 @@ def _opensmile(
   )
 
 
+def _course() -> FeatureSet:
+  """How cepstra go from an utterance's beginning to its end."""
+  rate, n_fft, bands, floor = 16000, 512, 64, 1e-8
+  stretches, cepstra = 24, 24
+
+  def compute(samples: Samples) -> Features:
+    mel = spectral.log_mel(
+      samples, rate, n_fft=n_fft, n_mels=bands, floor=floor
+    )
+    parts = spectral.stretches(mel, stretches)
+    course = spectral.decibel_cepstra(parts, cepstra)
+    return {"course": course.ravel().astype(np.float32)}
+
+  return FeatureSet(
+    name="course",
+    rate=rate,
+    least=n_fft,
+    inputs={"course": InputSpec(stretches * cepstra, None)},
+    recipe={
+      "rate": rate,
+      "n_fft": n_fft,
+      "bands": bands,
+      "floor": floor,
+      "stretches": stretches,
+      "cepstra": cepstra,
+    },
+    compute=compute,
+  )
+
+
 def _dat_best() -> FeatureSet:
-  """Two sets of functionals, of trimmed audio."""
+  """Two sets of functionals and the course of cepstra, of trimmed audio."""
   top_db = 30.0
   parts = _union(
     "dat_best",
     _opensmile("is13", "IS13", "Functionals", 6373, 960, key="is13"),
     _opensmile("is10", "IS10", "Functionals", 1582, 1120, key="is10"),
+    _course(),
   )
   return dataclasses.replace(
     parts,

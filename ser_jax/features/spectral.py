@@ -102,6 +102,25 @@ def decibel_cepstra(
   return scipy.fft.dct(raised, type=2, axis=1, norm="ortho")[:, :count]
 
 
+def stretches(
+  frames: Float[np.ndarray, "time dim"], count: int
+) -> Float[np.ndarray, "count dim"]:
+  """Means over equal parts of an utterance, however long it is.
+
+  Args:
+    frames: in time.
+    count: of the parts; each has the frames that it touches, one at least.
+
+  Returns:
+    A row for each part.
+  """
+  edges = np.arange(count + 1) * len(frames)
+  first, last = edges[:-1] // count, -(-edges[1:] // count)
+  return np.stack(
+    [frames[a:b].mean(axis=0) for a, b in zip(first, last, strict=True)]
+  )
+
+
 def _frames(samples: Samples, size: int, hop: int):
   """Whole frames only, `[frames, size]`, without a copy."""
   windows = np.lib.stride_tricks.sliding_window_view(samples, size)

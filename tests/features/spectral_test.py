@@ -124,3 +124,25 @@ def test_the_same_audio_gives_the_same_bits():
   one, two = (spectral.mfcc_e_d_a(NOISE, RATE) for _ in range(2))
   np.testing.assert_array_equal(one, two)
   np.testing.assert_array_equal(NOISE, before)
+
+
+@pytest.mark.parametrize("length", [1, 5, 24, 25, 240, 241])
+def test_stretches_are_means_of_equal_parts(length):
+  frames = np.random.default_rng(0).normal(size=(length, 3))
+  found = spectral.stretches(frames, 24)
+  assert found.shape == (24, 3)
+  # Every frame as often as stretches touch it, by a list of who touches whom.
+  for number in range(24):
+    touched = [
+      t
+      for t in range(length)
+      if t < (number + 1) * length / 24 and t + 1 > number * length / 24
+    ]
+    np.testing.assert_allclose(found[number], frames[touched].mean(axis=0))
+
+
+def test_a_course_does_not_hang_on_the_tempo():
+  """Ten times as many frames of the same thing are the same course."""
+  frames = np.random.default_rng(0).normal(size=(24, 4))
+  slow = np.repeat(frames, 10, axis=0)
+  np.testing.assert_allclose(spectral.stretches(slow, 24), frames)
