@@ -13,9 +13,13 @@ the thesis' code, which has no reversal and one softmax too many), a corpus
 and its neighbours; README.md has the figures.
 
 `best` is this project's own answer on the same folds: one hidden layer over
-openSMILE's functionals (IS13 and IS10) of trimmed audio, by plain gradient
-descent; with `by_speaker`, standardised by each speaker's own utterances, those
-of the test speakers included (transductive).
+openSMILE's functionals (IS13 and IS10) of trimmed audio and, beside it, one
+over the course of cepstra from beginning to end, trained by plain gradient
+descent on the recordings and on copies at 0.95 and 1.05 times the speed.
+Without the copies (`no_copies`) and without the course (`no_course`) one sees
+what either brings; with `by_speaker`, inputs are standardised by each speaker's
+own utterances, those of the test speakers included (transductive).
+configs/tables/dat_best.py has all of them.
 
   python -m ser_jax.main --config=configs/dat.py:best,emodb \
       --config.data.raw=DIR
@@ -93,15 +97,14 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
       "loss": ("legacy",),
       "ours": ("best",),
       "normalize": ("by_speaker",),
+      "without": ("no_copies", "no_course"),
       "corpus": tuple(CLASSES),
     },
   )
   if given["ours"]:
     return _best(given)
-  if given["normalize"]:
-    raise ValueError(
-      "by_speaker goes with best: the thesis normalises nothing."
-    )
+  for word in filter(None, (given["normalize"], given["without"])):
+    raise ValueError(f"{word} goes with best: the thesis has nothing like it.")
   encoder = given["encoder"] or "depth1"
   usual = "logmfb_pitch" if encoder == "cnn_gru" else "mfcc"
   features = given["features"] or usual
@@ -152,9 +155,11 @@ def _best(given: dict) -> common.ConfigDict:
   config = common.get_config()
   common.use_corpus(config, corpus)
   config.system = "dat"
-  config.variant = "-".join(filter(None, ("best", given["normalize"])))
+  parts = ("best", given["without"], given["normalize"])
+  config.variant = "-".join(filter(None, parts))
   config.data.features = "dat_best"
-  config.data.speeds = (0.95, 1.05)
+  if given["without"] != "no_copies":
+    config.data.speeds = (0.95, 1.05)
   config.data.classes = CLASSES[corpus]
   normalize = "speaker" if given["normalize"] else "train"
   usual = {
@@ -164,15 +169,16 @@ def _best(given: dict) -> common.ConfigDict:
     "clip": 5.0,
     "normalize": normalize,
   }
-  names = ("is13", "is10", "course")
+  course = () if given["without"] == "no_course" else ("course",)
+  names = ("is13", "is10", *course)
   config.data.inputs = {name: dict(usual) for name in names}
   config.model.update(
     {
       "name": "functionals",
       "hidden": 512,
       "dropout": 0.5,
-      "beside": "course",
-      "share": 0.3,
+      "beside": "".join(course),
+      "share": 0.3 if course else 0.0,
     }
   )
   config.task.label_smoothing = 0.1

@@ -76,7 +76,10 @@ def test_all_classes_of_the_corpus_are_asked_for(corpus):
   assert len(classes) == {"emodb": 7, "ravdess": 8}[corpus]
 
 
-@pytest.mark.parametrize("words", ["best", "best,by_speaker"])
+@pytest.mark.parametrize(
+  "words",
+  ["best", "best,by_speaker", "best,no_copies", "best,no_course,by_speaker"],
+)
 def test_functionals_take_real_steps(
   synthetic_shards, tmp_path, words, opensmile_installed
 ):
@@ -96,5 +99,6 @@ def test_functionals_take_real_steps(
 def test_words_of_the_thesis_do_not_go_with_best():
   with pytest.raises(ValueError, match="mfcc does not go with it"):
     dat.get_config("best,mfcc")
-  with pytest.raises(ValueError, match="by_speaker goes with best"):
-    dat.get_config("depth1,by_speaker")
+  for word in ("by_speaker", "no_course"):
+    with pytest.raises(ValueError, match=f"{word} goes with best"):
+      dat.get_config(f"depth1,{word}")

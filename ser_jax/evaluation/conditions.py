@@ -18,7 +18,9 @@ SILENT = (
   *("model.on_cpu.", "model.on_accelerator."),
 )
 # A baseline has an input of its own.
-OF_BASELINE = ("data.features", "data.inputs.")
+OF_BASELINE = ("data.features", "data.inputs.", "data.speeds")
+# What a baseline has in common with what is trained.
+SHARED = ("data.", "protocol.", "selection.metric")
 
 
 def read(rows: list[dict], folder: pathlib.Path) -> dict[str, dict]:
@@ -63,7 +65,8 @@ def differ(ours: dict, theirs: dict) -> list[str]:
 
   Args:
     ours: a report, see `read`.
-    theirs: another.
+    theirs: another; of a baseline, which has no epochs, what trains a network
+      is no matter.
 
   Returns:
     The fields that were changed in either and now differ; `protocol` where the
@@ -75,6 +78,8 @@ def differ(ours: dict, theirs: dict) -> list[str]:
     for name in changed
     if ours["fields"].get(name) != theirs["fields"].get(name)
   }
+  if not theirs["epochs"]:
+    names = {name for name in names if name.startswith(SHARED)}
   if ours["protocol"] != theirs["protocol"]:
     names = {name for name in names if not name.startswith("protocol.")}
     names.add("protocol")

@@ -57,7 +57,13 @@ def against(ours: dict, theirs: dict, values: Callable[[dict], Values]) -> dict:
     See `paired`; if conditions differ, in what they `differ` alone.
   """
   differ = conditions.differ(ours, theirs)
-  return {"differ": differ} if differ else paired(values(ours), values(theirs))
+  if differ:
+    return {"differ": differ}
+  mine, others = values(ours), values(theirs)
+  if not theirs["epochs"]:  # what a baseline says, it says whatever the seed
+    of_fold = {fold: value for (fold, _), value in others.items()}
+    others = {(f, seed): of_fold[f] for f, seed in mine if f in of_fold}
+  return paired(mine, others)
 
 
 def paired(ours: Values, theirs: Values) -> dict:

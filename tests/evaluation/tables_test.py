@@ -25,6 +25,7 @@ def report(values, folds=5, of=None):
     "protocol": {"folds": of or folds},
     **{"speaker_independent": True, "transductive": False, "speakers": 12},
     "seeds": len(values) // folds,
+    "epochs": 100,
     "command": "python -m ser_jax.reproduce",
   }  # fmt: skip
 
@@ -34,6 +35,33 @@ def row(name, against=None, paper=(70.0, 5.0), x="none"):
     "name": name, "label": f"row {name}", "paper": paper, "against": against,
     "curve": "depth 1", "x": x,
   }  # fmt: skip
+
+
+def test_a_baseline_stands_for_every_seed():
+  """It has no seeds, and nothing that trains a network is its matter."""
+  ours, svm = (
+    report(np.linspace(0.6, 0.78, 10)),
+    report([0.5, 0.6, 0.5, 0.6, 0.5]),
+  )
+  svm["epochs"] = 0
+  for each, rate in ((ours, 1.0), (svm, 2.0)):
+    each["fields"] = {"optimizer.learning_rate": rate, "data.target": "emotion"}
+    each["changes"] = {"optimizer.learning_rate": [rate, 3.0]}
+
+  def values(found):
+    return {(run["fold"], run["seed"]): run["uar"] for run in found["runs"]}
+
+  found = pairing.against(ours, svm, values)
+  every = np.linspace(0.6, 0.78, 10).reshape(2, 5).mean(axis=0)
+  difference = every - accuracies
+  assert found["pairs"] == 5
+  assert found["difference"] == pytest.approx(difference.mean())
+  assert found["p"] == statistics.paired_permutation(difference)
+  svm["changes"]["data.target"] = ["valence", "emotion"]
+  svm["fields"]["data.target"] = "valence"
+  assert pairing.against(ours, svm, values) == {"differ": ["data.target"]}
+  svm["epochs"] = 100  # of a network all fields count
+  assert len(pairing.against(ours, svm, values)["differ"]) == 2
 
 
 ROWS = [row("a"), row("b", "a", x="1"), row("c", "a", x="2"), row("d", "a")]
