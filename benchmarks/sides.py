@@ -70,8 +70,9 @@ def _serve(
     start = time.perf_counter()
     made[step]()
     pipe.send(1e3 * (time.perf_counter() - start))
-  # Linux counts in KiB.
-  pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+  # macOS counts in bytes, Linux in KiB.
+  unit = 1 if sys.platform == "darwin" else 1024
+  pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
 def ours(name: str, source: str, precision: str) -> dict:

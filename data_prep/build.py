@@ -30,7 +30,7 @@ _FEATURES = flags.DEFINE_enum(
   "features", None, sorted(FEATURE_SETS), "What to extract.", required=True
 )
 _OUT = flags.DEFINE_string("out", None, "Folder to make.", required=True)
-_SPEEDS = flags.DEFINE_list(
+_SPEEDS = flags.DEFINE_multi_string(
   "speeds",
   [],
   "Speeds of copies of every utterance, for training parts: 0.95,1.05.",
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
 
 def _read_speeds(given: list[str]) -> list[float]:
   try:
-    return [float(speed) for speed in given]
+    return [float(speed) for speed in ",".join(given).split(",") if speed]
   except ValueError as error:
     raise UserError(
       f"--speeds={','.join(given)} must be numbers with commas between, such "

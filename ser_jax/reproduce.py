@@ -272,7 +272,8 @@ def run(argv: list[str]) -> int:
   name = f"{pathlib.Path(given.table).stem}-{corpus}"
   folder = pathlib.Path(given.workdir or f"runs/{name}")
   networks = [row for row in table["rows"] if "baseline" not in row]
-  trained = prepare(networks, given.rows, given.seeds, given.raw, given.set)
+  names = [name for name in ",".join(given.rows).split(",") if name]
+  trained = prepare(networks, names, given.seeds, given.raw, given.set)
   keep_seeds(trained, folder)
   measured = [
     _changed(row, given.raw, given.seeds, given.set)
@@ -303,8 +304,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "workdir", None, "Where to write. Default: runs/TABLE-CORPUS."
   )
-  flags.DEFINE_list(
-    "rows", [], "Only rows of these names, or with these in them."
+  flags.DEFINE_multi_string(
+    "rows", [], "Only rows of these names, or with these in them: a,b."
   )
   flags.DEFINE_bool(
     "baselines", True, "Whether to measure the table's baselines too."

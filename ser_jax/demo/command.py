@@ -25,8 +25,10 @@ _OUTPUT = flags.DEFINE_string(
   None,
   "predict: a .csv or .json file, beside the lines; export: a .zip.",
 )
-_RUNS = flags.DEFINE_list(
-  "run", [], "predict, export: runs such as fold0-seed0; else all, averaged."
+_RUNS = flags.DEFINE_multi_string(
+  "run",
+  [],
+  "predict, export: runs, such as fold0-seed0,fold1-seed0; else all, averaged.",
 )
 _WINDOW = flags.DEFINE_float(
   "window", 0.0, "predict: seconds of a window; 0: as long as in training."
@@ -149,14 +151,19 @@ def _left_out(others: Sequence[pathlib.Path]) -> str:
   return f"; {len(others)} files of other kinds left out ({shown})"
 
 
+def _names() -> list[str]:
+  """Of the runs asked for, with commas between them or one by one."""
+  return [name for name in ",".join(_RUNS.value).split(",") if name]
+
+
 def _load(workdir: pathlib.Path):
   if workdir.is_file():
     from ser_jax import export
 
-    return export.read(workdir, _RUNS.value)
+    return export.read(workdir, _names())
   from ser_jax.demo import predictor
 
-  return predictor.load(workdir, _RUNS.value)
+  return predictor.load(workdir, _names())
 
 
 def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
@@ -171,7 +178,7 @@ def _export(workdir: pathlib.Path, output: pathlib.Path) -> int:
       "folder of the training; --mode=predict takes an export as it is."
     )
   outputs.require_writable(output)
-  opened = open_runs(workdir, _RUNS.value, devices=1)
+  opened = open_runs(workdir, _names(), devices=1)
   size = export.write(
     output,
     opened.recipe,

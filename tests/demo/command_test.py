@@ -65,6 +65,22 @@ def test_as_many_processes_as_cores_may_be_used(
     run("predict", trained, path, f"--output={tmp_path / 'out.csv'}")
 
 
+@pytest.mark.parametrize(
+  "given", [["--run=a,b", "--run=c"], ["--run=a,b,c"], ["--run=a", "--run=b,c"]]
+)
+def test_no_run_asked_for_is_dropped(run, tmp_path, monkeypatch, given):
+  def reached(workdir, names):
+    raise Reached(*names)
+
+  monkeypatch.setattr(predictor, "load", reached)
+  path = tmp_path / "a.wav"
+  path.write_bytes(wav())
+  with pytest.raises(Reached) as found:
+    run("predict", tmp_path, path, *given)
+  flags.FLAGS["run"].unparse()
+  assert found.value.args == ("a", "b", "c")
+
+
 def test_without_a_file_to_write_predictions_are_lines(
   run, trained, tmp_path, capsys
 ):
