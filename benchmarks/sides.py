@@ -8,6 +8,7 @@ import functools
 import itertools
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
