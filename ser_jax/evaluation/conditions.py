@@ -80,10 +80,15 @@ def differ(ours: dict, theirs: dict) -> list[str]:
   }
   if not theirs["epochs"]:
     names = {name for name in names if name.startswith(SHARED)}
-  if ours["protocol"] != theirs["protocol"]:
+  if _folds(ours) != _folds(theirs):
     names = {name for name in names if not name.startswith("protocol.")}
     names.add("protocol")
   return sorted(names)
+
+
+def _folds(report: dict) -> dict:
+  """The protocol, without what it notes of labels and of training parts."""
+  return {k: v for k, v in report["protocol"].items() if k != "notes"}
 
 
 def told(row: dict, report: dict) -> dict:

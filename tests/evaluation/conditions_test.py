@@ -92,6 +92,15 @@ def test_protocols_are_labelled_and_not_mixed(rows, tmp_path):
   assert "p" not in found["b"] and "another protocol" in text
 
 
+def test_notes_on_training_parts_do_not_part_rows(rows, tmp_path):
+  """A row with copies at other speeds tests on the same folds as one without."""
+  measure(tmp_path, rows[:1])
+  noted = {"folds": 5, "notes": ["Training parts have copies."]}
+  measure(tmp_path, rows[1:], report={"protocol": noted})
+  text, found = text_of(rows, tmp_path)
+  assert "p" in found["b"] and "another protocol" not in text
+
+
 def test_few_speakers_are_told_of(rows, tmp_path):
   measure(tmp_path, rows, report={"speakers": 2})
   assert "2 test speakers are too few" in text_of(rows, tmp_path)[0]
