@@ -93,7 +93,7 @@ def test_protocols_are_labelled_and_not_mixed(rows, tmp_path):
 
 
 def test_notes_on_training_parts_do_not_part_rows(rows, tmp_path):
-  """A row with copies at other speeds tests on the same folds as one without."""
+  """A row with copies at other speeds tests as one without does."""
   measure(tmp_path, rows[:1])
   noted = {"folds": 5, "notes": ["Training parts have copies."]}
   measure(tmp_path, rows[1:], report={"protocol": noted})
