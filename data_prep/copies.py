@@ -34,8 +34,8 @@ def at_speeds(
     The originals first, then the copies, speed by speed.
 
   Raises:
-    UserError: a speed out of range or given twice, or a set with labels in
-      time, which would not follow.
+    UserError: a speed out of range or given twice; or a set with labels in
+      time, or parts of recordings, which would not follow.
   """
   if len(set(speeds)) < len(speeds) or not all(
     SLOWEST <= speed <= FASTEST and speed != 1 for speed in speeds
@@ -48,6 +48,12 @@ def at_speeds(
     raise UserError(
       f"{feature_set.name} has the corpus' labels in time, which do not follow "
       "a copy at another speed: build without --speeds."
+    )
+  part = next((u for u in utterances if u.seconds is not None), None)
+  if speeds and part:
+    raise UserError(
+      f"{part.id} is a part of {part.path}, whose parts are put together again "
+      "by their times, which copies would not have: build without --speeds."
     )
   return [*utterances, *(_copy(u, s) for s in speeds for u in utterances)]
 

@@ -42,8 +42,8 @@ def load(
     context: seconds to read on either side of a part, where the file has them.
 
   Returns:
-    Samples in [-1, 1], the rate in Hz at which they are to be played, and how
-    many of the samples are context, before the part and after it.
+    Samples in [-1, 1], the rate in Hz at which they are played, and how many
+    of the samples are context, before the part and after it.
 
   Raises:
     UserError: see `audio.load`; or the file ends before the utterance does.
@@ -65,7 +65,7 @@ def load(
       f"s, up to which {utterance.id} is labelled: copy the file again from "
       "the corpus."
     )
-  return samples, played(rate, utterance), (before, after)
+  return samples, rate, (before, after)
 
 
 def played(rate: int, utterance: Utterance) -> int:
