@@ -1,9 +1,12 @@
 """Copies at other speeds: in training parts alone, beside their originals."""
 
+import subprocess
+
 import numpy as np
 import pytest
 
-from configs import common
+from configs import common, dat
+from ser_jax import experiment
 from ser_jax.data import dataset
 from ser_jax.errors import UserError
 from tests import fakes
@@ -101,3 +104,27 @@ def test_shards_with_copies_have_a_folder_of_their_own():
   assert str(dataset.shard_folder(config)) == "shards/emodb-egemaps"
   config.speeds = (0.95, 1.05)
   assert str(dataset.shard_folder(config)) == "shards/emodb-egemaps-0.95-1.05"
+
+
+@pytest.mark.parametrize("words, speeds", [("best", True), ("depth1", False)])
+def test_missing_shards_are_built_with_the_copies_of_the_config(
+  monkeypatch, tmp_path, words, speeds
+):
+  config = dat.get_config(f"{words},emodb")
+  config.data.raw = str(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  called = []
+
+  def run(command):
+    called.append(command)
+    return subprocess.CompletedProcess(command, 1)
+
+  monkeypatch.setattr(subprocess, "run", run)
+  with pytest.raises(UserError, match="building the shards .* failed"):
+    experiment.ensure_shards(config)
+  assert ("--speeds=0.95,1.05" in called[0]) == speeds
+  assert f"--out={dataset.shard_folder(config.data)}" in called[0]
+  config.data.raw = ""
+  with pytest.raises(UserError) as told:
+    experiment.ensure_shards(config)
+  assert ("--speeds=0.95,1.05 --raw=DIR" in str(told.value)) == speeds
