@@ -3,7 +3,7 @@
 Played faster or slower, a recording changes its pitch and its formants with its
 tempo: it sounds like another speaker (Ko et al. 2015, Audio augmentation for
 speech recognition). Copies are utterances of their own, of speakers of their
-own; `ser_jax/data/protocols.py` lets them into the training parts that have
+own; `ser_jax/data/copies.py` lets them into the training parts that have
 their originals.
 """
 
