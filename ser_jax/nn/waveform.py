@@ -1,173 +1,84 @@
-"""Long one-dimensional convolutions, and the front end for raw waveforms.
+"""The front end for raw waveforms.
 
-`[batch, time, channels]`, as long after a convolution as before ('same', zeros
-around). Three forms compute the same (tested):
-
-    direct   one XLA convolution: short kernels, and what accelerators are for
-    blocked  CPU, for one or few input channels: one matrix product of blocks
-             of samples with the kernel at every place in a block
-    fft      products of spectra, block by block: kernels of some tens of taps
-             and more on CPUs, of thousands anywhere
-
-Behind a blocked first convolution a front end takes one utterance after the
-other, and computes again in the backward pass what is cheaper to compute than
-to keep: what lies in between stays in the cache, and a CPU waits for memory
-rather than for arithmetic.
+Behind a blocked first convolution (`nn/conv1d.py`: the form for CPUs) a front
+end takes one piece of an utterance after the other, leaves out pieces in which
+there is no sound, and computes again in the backward pass what is cheaper to
+compute than to keep: what lies in between stays in the cache, and a CPU waits
+for memory rather than for arithmetic.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import scipy.fft
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ser_jax.nn.masking import zero_padding
+from ser_jax.nn.conv1d import FORMS, Step, prepare
+from ser_jax.nn.masking import valid_frames
 from ser_jax.nn.pooling import WINNERS, axis_max
 
-Signal = Float[Array, "batch time inputs"]
-Filtered = Float[Array, "batch time outputs"]
-Kernel = Float[Array, "taps inputs outputs"]
-Convolution = Callable[[Signal], Filtered]
-FORMS = ("direct", "blocked", "fft")
-BLOCK = 16  # steps that one row of a blocked product gives
-KEPT = "kept"  # what the backward pass of an utterance finds in memory
+PIECE = 30  # frames whose maps a CPU's cache holds
+KEPT = "kept"  # what the backward pass of a piece finds in memory
+
+Frames = Float[Array, "batch frames samples"]
+Mask = Bool[Array, "batch frames"]
+Features = Float[Array, "batch frames dim"]
+Layer = tuple[tuple[Step, ...], Float[Array, "_"]]
 
 
-def conv1d(
-  x: Signal, kernel: Kernel | Float[Array, "taps 1 outputs"], form: str
-) -> Filtered:
-  """Convolves along time; output step t sees steps around t.
+def guarded(wanted: Bool[Array, ""], step: Step, x: PyTree) -> PyTree:
+  """`step(x)`, or zeros, which cost nothing, forward or backward.
+
+  The condition lies within either pass: differentiated by JAX, it would keep
+  the kernel of every round of a loop.
 
   Args:
+    wanted: whether there is anything to compute.
+    step: linear in the signal and in its kernel.
     x: the signal.
-    kernel: as many input channels as the signal, or one: then each channel has
-      a filter of its own (depthwise).
-    form: one of `FORMS`.
 
   Returns:
-    A signal of equal length.
-
-  Raises:
-    ValueError: a depthwise kernel in blocks.
+    What the step gives, or as many zeros.
   """
-  return _prepare(kernel, form, *x.shape[1:])(x)
+  shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+  @jax.custom_vjp
+  def run(wanted, kernel, x):
+    return _either(wanted, step.apply, kernel, x)
+
+  def forward(wanted, kernel, x):
+    # What is linear in the signal alone needs nothing of it.
+    return run(wanted, kernel, x), (wanted, (kernel, x) if kernel else ())
+
+  def of_both(gradient, kernel, x):
+    return jax.vjp(step.apply, kernel, x)[1](gradient)
+
+  def of_signal(gradient):
+    turned = jax.linear_transpose(lambda x: step.apply((), x), shape)
+    return (), turned(gradient)[0]
+
+  def backward(saved, gradient):
+    wanted, needed = saved
+    function = of_both if needed else of_signal
+    return None, *_either(wanted, function, gradient, *needed)
+
+  run.defvjp(forward, backward)
+  return run(wanted, step.kernel, x)
 
 
-def _prepare(
-  kernel: Kernel, form: str, length: int, inputs: int
-) -> Convolution:
-  """A convolution of signals of one length; the kernel is laid out once."""
-  if form == "fft":
-    return _by_fft(kernel, length)
-  if form == "blocked":
-    if kernel.shape[1] != inputs:
-      raise ValueError("depthwise kernels have no blocked form")
-    return _by_blocks(kernel)
-  taps = len(kernel)
+def _either(
+  wanted: Bool[Array, ""], function: Callable, *args: PyTree
+) -> PyTree:
+  """What a function gives, or as many zeros."""
+  shapes = jax.eval_shape(function, *args)
 
-  def convolve(x: Signal) -> Filtered:
-    return jax.lax.conv_general_dilated(
-      x,
-      kernel,
-      (1,),
-      [((taps - 1) // 2, taps // 2)],
-      dimension_numbers=("NWC", "WIO", "NWC"),
-      feature_group_count=inputs // kernel.shape[1],
-    )
+  def zeros(*_):
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-  return convolve
-
-
-def _by_blocks(kernel: Kernel) -> Convolution:
-  """Rows of `BLOCK` steps and the steps they see, times a Toeplitz matrix."""
-  taps, inputs, outputs = kernel.shape
-  shifts = -(-(BLOCK + taps - 1) // BLOCK)
-  width = shifts * BLOCK
-  places = [
-    jnp.pad(kernel, ((place, width - taps - place), (0, 0), (0, 0)))
-    for place in range(BLOCK)
-  ]
-  matrix = jnp.stack(places, axis=2).reshape(width * inputs, BLOCK * outputs)
-
-  def convolve(x: Signal) -> Filtered:
-    batch, length, _ = x.shape
-    count, before = -(-length // BLOCK), (taps - 1) // 2
-    after = (count + shifts - 1) * BLOCK - length - before
-    x = jnp.pad(x, ((0, 0), (before, after), (0, 0)))
-    rows = x.reshape(batch, count + shifts - 1, BLOCK * inputs)
-    seen = jnp.concatenate(
-      [rows[:, shift : shift + count] for shift in range(shifts)], axis=-1
-    )
-    y = seen.reshape(-1, width * inputs) @ matrix
-    return y.reshape(batch, count * BLOCK, outputs)[:, :length]
-
-  return convolve
-
-
-def _by_fft(kernel: Kernel, length: int) -> Convolution:
-  """Overlap-save: spectra of blocks that share `taps - 1` samples."""
-  taps = len(kernel)
-  size = scipy.fft.next_fast_len(max(4 * taps, 512), real=True)
-  size = min(size, scipy.fft.next_fast_len(length + taps - 1, real=True))
-  step = size - taps + 1
-  count = -(-length // step)
-  before = (taps - 1) // 2
-  padded = size if count == 1 else (count + 1) * step
-  single = kernel.astype(jnp.float32)
-  multiply = _by_spectrum(jnp.fft.rfft(jnp.moveaxis(single, 0, -1), size))
-
-  def convolve(x: Signal) -> Filtered:
-    y = jnp.pad(
-      x.astype(jnp.float32),
-      ((0, 0), (before, padded - length - before), (0, 0)),
-    )
-    if count == 1:
-      blocks = y[:, None]
-    else:
-      steps = y.reshape(len(y), count + 1, step, -1)
-      blocks = jnp.concatenate(
-        [steps[:, :-1], steps[:, 1:, : taps - 1]], axis=2
-      )
-    spectra = jnp.fft.rfft(jnp.moveaxis(blocks, 2, -1))
-    product = multiply(spectra.reshape(-1, *spectra.shape[2:]))
-    y = jnp.moveaxis(jnp.fft.irfft(product, size)[..., :step], 1, -1)
-    return y.reshape(len(x), count * step, -1)[:, :length].astype(x.dtype)
-
-  return convolve
-
-
-def _by_spectrum(kernel: Complex[Array, "_ outputs frequency"]) -> Callable:
-  """The spectra's product, conjugated: a correlation, as in all networks.
-
-  One real matrix product a frequency, faster than a complex one on CPUs.
-  """
-  if len(kernel) == 1:
-
-    def each(x):
-      times = kernel.shape[1] // x.shape[1]
-      return jnp.repeat(x, times, axis=1) * jnp.conj(kernel)
-
-    return each
-  kernel = jnp.moveaxis(kernel, -1, 0)
-  real, imaginary = kernel.real, kernel.imag
-  whole = jnp.concatenate(
-    [
-      jnp.concatenate([real, -imaginary], axis=-1),
-      jnp.concatenate([imaginary, real], axis=-1),
-    ],
-    axis=1,
-  )
-
-  def multiply(x: Complex[Array, "batch inputs frequency"]):
-    x = jnp.moveaxis(x, -1, 0)
-    x = checkpoint_name(jnp.concatenate([x.real, x.imag], axis=-1), KEPT)
-    real, imaginary = jnp.split(x @ whole, 2, axis=-1)
-    return jnp.moveaxis(jax.lax.complex(real, imaginary), 0, -1)
-
-  return multiply
+  return jax.lax.cond(wanted, function, zeros, *args)
 
 
 class WaveformFrontEnd(nn.Module):
@@ -236,41 +147,78 @@ class WaveformFrontEnd(nn.Module):
       `samples / pool_time * filters / pool_channels` features a frame, zero
       past each utterance.
     """
-    layers = [self._layer(number, x.shape) for number in range(2)]
-
-    def filtered(x, lengths):
-      shape = x.shape
-      y = x.reshape(-1, self._length(shape), 1)
-      for number, (convolve, bias) in enumerate(layers):
-        y = convolve(y) + bias[None, None]
-        if number == 0:
-          y = y.reshape(len(y), -1, self.pool_time, y.shape[-1])
-          y = axis_max(y, 2, self.rectify[0])
-          # The bias fills the padding, which the next convolution would see.
-          frames = y.reshape(*shape[:2], -1)
-          y = zero_padding(frames, lengths).reshape(y.shape)
-          y = checkpoint_name(y, KEPT)
-      y = y.reshape(*y.shape[:2], -1, self.pool_channels)
-      y = axis_max(y, 3, self.rectify[1])
-      return zero_padding(y.reshape(*shape[:2], -1), lengths)
-
     if self.forms[0] != "blocked":
-      return filtered(x, lengths)
+      layers = self._layers(x.shape)
+      return self._filter(layers, x, valid_frames(lengths, x.shape[1]))
+    # Frames that a frame in the middle of a piece hears on either side.
+    reach = self.taps[0] // 2 + self.pool_time * (self.taps[1] // 2)
+    around = 0 if self.framed else -(-reach // x.shape[2])
+    return self._piece_by_piece(x, lengths, around)
+
+  def _piece_by_piece(
+    self, x: Frames, lengths: Int[Array, "batch"], around: int
+  ) -> Features:
+    """Filters utterances in pieces, with the frames around them."""
+    batch, frames, samples = x.shape
+    count = -(-frames // PIECE) if around < 2 else 1
+    size = -(-frames // count)
+    around = around if count > 1 else 0
+    x = jnp.pad(x, ((0, 0), (around, count * size - frames + around), (0, 0)))
+    starts = size * jnp.arange(count)[None]
+    whole = size + 2 * around
+    places = starts[..., None] + jnp.arange(whole)[None, None] - around
+    pieces = jnp.stack([x[:, n * size :][:, :whole] for n in range(count)], 1)
+    valid = (places >= 0) & (places < lengths[:, None, None])
+    layers = self._layers((1, whole, samples))
     keep = jax.checkpoint_policies.save_only_these_names(KEPT, WINNERS)
-    one = jax.checkpoint(
-      lambda x, n: filtered(x[None], n[None])[0], policy=keep
-    )
-    return jax.lax.map(lambda utterance: one(*utterance), (x, lengths))
+
+    @functools.partial(jax.checkpoint, policy=keep)
+    def one(x, valid, wanted):
+      y = self._filter(layers, x[None], valid[None], wanted)
+      return y[0, around : around + size]
+
+    each = (pieces, valid, lengths[:, None] > starts)
+    each = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), each)
+    y = jax.lax.map(lambda piece: one(*piece), each)
+    return y.reshape(batch, count * size, -1)[:, :frames]
+
+  def _filter(
+    self,
+    layers: list[Layer],
+    x: Frames,
+    valid: Mask,
+    wanted: Bool[Array, ""] | None = None,
+  ) -> Features:
+    """Convolves and pools, twice; unless `wanted`, if given, is false."""
+    shape = x.shape
+
+    def masked(y):
+      return jnp.where(valid[..., None], y.reshape(*shape[:2], -1), 0)
+
+    y = x.reshape(-1, self._length(shape), 1)
+    for number, (steps, bias) in enumerate(layers):
+      for step in steps:
+        y = step(y) if wanted is None else guarded(wanted, step, y)
+        y = checkpoint_name(y, KEPT)
+      y = y + bias[None, None]
+      if number == 0:
+        y = y.reshape(len(y), -1, self.pool_time, y.shape[-1])
+        y = axis_max(y, 2, self.rectify[0])
+        # The bias fills the padding, which the next convolution would see.
+        y = masked(y).reshape(y.shape)
+    y = y.reshape(*y.shape[:2], -1, self.pool_channels)
+    return masked(axis_max(y, 3, self.rectify[1]))
 
   def _length(self, shape: tuple[int, ...]) -> int:
     """Samples that are convolved as one signal."""
     return shape[2] if self.framed else shape[1] * shape[2]
 
-  def _layer(
-    self, number: int, shape: tuple[int, ...]
-  ) -> tuple[Convolution, Float[Array, "outputs"]]:
-    """One convolution and its bias."""
-    length, channels, outputs = self._length(shape), 1, self.filters[number]
+  def _layers(self, shape: tuple[int, ...]) -> list[Layer]:
+    """The steps of either convolution, and its bias."""
+    return [self._layer(number, self._length(shape)) for number in range(2)]
+
+  def _layer(self, number: int, length: int) -> Layer:
+    channels, outputs = 1, self.filters[number]
     if number:
       length, channels = length // self.pool_time, self.filters[0]
     inputs = 1 if self.depthwise and number else channels
@@ -279,4 +227,4 @@ class WaveformFrontEnd(nn.Module):
       f"kernel_{number}", draw, (self.taps[number], inputs, outputs)
     )
     bias = self.param(f"bias_{number}", nn.initializers.zeros, (outputs,))
-    return _prepare(kernel, self.forms[number], length, channels), bias
+    return prepare(kernel, self.forms[number], length, channels), bias

@@ -1,11 +1,13 @@
-"""Convolutions against NumPy and each other; the front end's sizes."""
+"""Pieces are utterances at once, silent ones cost nothing; sizes."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ser_jax.nn.waveform import WaveformFrontEnd, conv1d
+from ser_jax.nn import waveform
+from ser_jax.nn.conv1d import Step
+from ser_jax.nn.waveform import WaveformFrontEnd, guarded
 
 
 def draw(seed, *shape):
@@ -14,63 +16,26 @@ def draw(seed, *shape):
   )
 
 
-@pytest.mark.parametrize("form", ["direct", "blocked", "fft"])
-@pytest.mark.parametrize("taps", [1, 4, 5])
-def test_a_convolution_is_numpy_s_correlation(form, taps):
-  x, kernel = draw(0, 1, 9, 1), draw(1, taps, 1, 1)
-  wanted = np.correlate(
-    np.pad(x[0, :, 0], ((taps - 1) // 2, taps // 2)), kernel[:, 0, 0]
-  )
-  np.testing.assert_allclose(
-    conv1d(x, kernel, form)[0, :, 0], wanted, atol=1e-5
-  )
-
-
-@pytest.mark.parametrize(
-  ("length", "taps", "inputs", "depthwise"),
-  [
-    (64, 40, 3, False),  # shorter than a block
-    (1500, 40, 3, False),  # several blocks
-    (1500, 40, 3, True),
-    (700, 600, 2, False),  # a kernel as long as the signal
-    (5, 40, 2, False),  # and longer
-    (2401, 300, 2, True),
-  ],
-)
-def test_forms_and_their_gradients_are_equal(length, taps, inputs, depthwise):
-  x = draw(0, 2, length, inputs)
-  kernel = draw(1, taps, 1 if depthwise else inputs, 2 * inputs) / taps**0.5
-  aim = draw(2, 2, length, 2 * inputs)
-
-  def loss(x, kernel, form):
-    y = conv1d(x, kernel, form)
-    return jnp.sum(y * aim), y
-
-  run = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
-  direct = jax.tree.leaves(run(x, kernel, "direct"))
-  for form in ("fft",) if depthwise else ("fft", "blocked"):
-    found = jax.tree.leaves(run(x, kernel, form))
-    for one, other in zip(direct, found, strict=True):
-      scale = float(jnp.abs(one).max())
-      np.testing.assert_allclose(one, other, atol=2e-5 * scale)
-
-
+@pytest.mark.parametrize("piece", [2, 3, 30])
 @pytest.mark.parametrize(
   ("framed", "options"),
   [
     (False, {"rectify": (True, False)}),
     (False, {"depthwise": True}),
+    (False, {"taps": (5, 30)}),  # hears more than a frame around
     (True, {"pool_time": 4}),
   ],
 )
-def test_utterances_one_by_one_are_utterances_at_once(framed, options):
+def test_pieces_are_utterances_at_once(framed, options, piece, monkeypatch):
   """Their gradients, too, though half of what they need is computed again."""
+  monkeypatch.setattr(waveform, "PIECE", piece)
+  options = {"taps": (5, 8)} | options
   x, lengths = draw(0, 3, 5, 16), jnp.array([5, 2, 0])
   x = x * (jnp.arange(5)[None] < lengths[:, None])[..., None]
   aim = draw(1, 3, 5, (16 // options.get("pool_time", 2)) * 2)
   plain, each = (
     WaveformFrontEnd(
-      (4, 8), (5, 8), pool_channels=4, framed=framed, forms=forms, **options
+      (4, 8), pool_channels=4, framed=framed, forms=forms, **options
     )
     for forms in (("direct", "direct"), ("blocked", "fft"))
   )
@@ -122,6 +87,29 @@ def test_padding_changes_nothing(framed, forms):
     *map(jax.tree.leaves, (gradients, others)), strict=True
   ):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_not_wanted_is_not_computed():
+  """Not even where it would be no number."""
+  step = Step(lambda kernel, x: x @ kernel[0], (draw(0, 3, 2),))
+  x = jnp.full((4, 3), jnp.nan)
+
+  @jax.jit
+  def run(wanted, kernel, x):
+    y, back = jax.vjp(
+      lambda kernel, x: guarded(wanted, step._replace(kernel=kernel), x),
+      *(kernel, x),
+    )
+    return y, *back(jnp.ones(y.shape))
+
+  for found in jax.tree.leaves(run(False, step.kernel, x)):
+    np.testing.assert_array_equal(found, 0.0)
+  y, (of_kernel,), of_x = run(True, step.kernel, x := draw(1, 4, 3))
+  np.testing.assert_allclose(y, x @ step.kernel[0], rtol=1e-6)
+  np.testing.assert_allclose(of_kernel, x.T @ jnp.ones((4, 2)), rtol=1e-6)
+  np.testing.assert_allclose(
+    of_x, jnp.ones((4, 2)) @ step.kernel[0].T, rtol=1e-6
+  )
 
 
 def test_a_frame_on_its_own_sees_no_other():
