@@ -134,7 +134,7 @@ def test_runs_in_one_program_equal_runs_one_by_one(shards, tmp_path):
     *(("loop", "resident"), ("vmap", "resident")),
     *(("shard", "resident"), ("vmap", "stream")),
   ):
-    config = small(shards, "dual", epochs=2, seeds=(0, 1))
+    config = small(shards, "ds_lstm", epochs=2, seeds=(0, 1))
     config.protocol.folds = (0, 1)
     config.parallel.runs = runs
     config.parallel.data = 1
@@ -263,25 +263,32 @@ def without_time(path):
   return [{k: v for k, v in x.items() if k != "seconds"} for x in lines]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_resumes_to_the_same_metrics(shards, tmp_path, number):
-  environment = os.environ | {"XLA_FLAGS": ""}
-  whole, cut = tmp_path / "whole", tmp_path / "cut"
-  subprocess.run(command(shards, whole), check=True, cwd=ROOT, env=environment)
-  process = subprocess.Popen(command(shards, cut), cwd=ROOT, env=environment)
-  wait_for_lines(cut / "metrics.jsonl", 5)
-  process.send_signal(number)
-  status = process.wait(timeout=60)
-  assert status == (-number if number == signal.SIGKILL else 128 + number)
-  assert not (cut / "report.json").exists()
-  subprocess.run(command(shards, cut), check=True, cwd=ROOT, env=environment)
-  assert without_time(whole / "metrics.jsonl") == without_time(
-    cut / "metrics.jsonl"
-  )
-  one, two = (
-    np.load(path / "predictions.npz")["scores"] for path in (whole, cut)
-  )
-  np.testing.assert_array_equal(one, two)
+def test_a_killed_run_resumes_to_the_same_metrics(shards, tmp_path):
+  """By whatever signal, and with programs from the cache."""
+  environment = os.environ | {
+    "XLA_FLAGS": "",
+    "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  options = {"cwd": ROOT, "env": environment}
+  whole = tmp_path / "whole"
+  subprocess.run(command(shards, whole), check=True, **options)
+  for number in (signal.SIGKILL, signal.SIGTERM):
+    cut = tmp_path / f"cut-{number}"
+    process = subprocess.Popen(command(shards, cut), **options)
+    wait_for_lines(cut / "metrics.jsonl", 5)
+    process.send_signal(number)
+    status = process.wait(timeout=60)
+    assert status == (-number if number == signal.SIGKILL else 128 + number)
+    assert not (cut / "report.json").exists()
+    subprocess.run(command(shards, cut), check=True, **options)
+    assert without_time(whole / "metrics.jsonl") == without_time(
+      cut / "metrics.jsonl"
+    )
+    one, two = (
+      np.load(path / "predictions.npz")["scores"] for path in (whole, cut)
+    )
+    np.testing.assert_array_equal(one, two)
 
 
 def test_missing_shards_say_how_to_build_them(tmp_path):
