@@ -24,6 +24,8 @@ from ser_jax.tasks.task import Stage
 from ser_jax.train import processes
 from ser_jax.train.engine import Engine
 
+# Only hold the instructions that are counted.
+_HOLDERS = ("while", "conditional", "call")
 _TOP = 20
 
 
@@ -202,18 +204,18 @@ def _achieved(timed: dict[str, list], texts: dict, peaks) -> dict:
 
 def _traced(folder: pathlib.Path, texts) -> dict:
   """What the trace says of the devices."""
-  ops, loops = {}, set()
+  ops, holders = {}, set()
   for text in texts:
-    counted, found = cost.count(hlo.parse(text))
-    ops |= {op.name: op for op in counted}
-    loops |= {each.name for each in found}
+    module = hlo.parse(text)
+    ops |= {op.name: op for op in cost.count(module)[0]}
+    holders |= {
+      instruction.name
+      for computation in module.computations.values()
+      for instruction in computation.values()
+      if instruction.opcode in _HOLDERS
+    }
   events = trace.read(folder)
-  # Loops, calls and branches only hold the instructions that are counted.
-  leaves = [
-    event
-    for event in trace.executions(events)
-    if event.name in ops or not _holds(event.name, loops)
-  ]
+  leaves = [x for x in trace.executions(events) if x.name not in holders]
   shares = trace.busy_share(leaves)
   rows = trace.top(leaves, _TOP)
   for row in rows:
@@ -227,10 +229,6 @@ def _traced(folder: pathlib.Path, texts) -> dict:
     "events": len(leaves),
     "cut": len(events) >= trace.EVENT_LIMIT,
   }
-
-
-def _holds(name: str, loops: set[str]) -> bool:
-  return name in loops or name.startswith(("call", "conditional"))
 
 
 def _memory(engine: Engine) -> int | None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import common
-from ser_jax.analysis import trace
+from ser_jax.analysis import hlo, measured, trace
 from ser_jax.errors import UserError
 
 
@@ -138,3 +138,29 @@ def test_steps_out_of_range_are_refused(tmp_path, field, value):
     trace.tracing(profile_config(**{field: value}), tmp_path, lambda: False),
   ):
     pass
+
+
+def test_what_holds_instructions_is_not_one(tmp_path, monkeypatch):
+  """Loops and branches, whatever they are called."""
+
+  def step(x):
+    def turn(i, x):
+      return jax.lax.cond(x[0, 0] > i, jnp.matmul, jnp.add, x, x)
+
+    return jax.lax.fori_loop(0, 9, turn, x)
+
+  text = jax.jit(step).lower(jnp.ones((64, 64))).compile().as_text()
+  names = [
+    instruction.name
+    for computation in hlo.parse(text).computations.values()
+    for instruction in computation.values()
+    if instruction.opcode in ("while", "conditional", "dot", "fusion")
+  ]
+  events = [
+    span(9, 3, name, 10 * n, 10 * n + 10, hlo_op=name, device_ordinal="0")
+    for n, name in enumerate(names)
+  ]
+  monkeypatch.setattr(trace, "read", lambda folder: [CPU[0], *events])
+  rows = {row["name"] for row in measured._traced(tmp_path, [text])["top"]}
+  held = {name for name in names if name.startswith(("while", "cond"))}
+  assert len(held) == 2 and rows == set(names) - held
