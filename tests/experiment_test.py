@@ -258,19 +258,18 @@ def wait_for_lines(path, count):
   raise AssertionError(f"{path} never had {count} lines")
 
 
-def without_time(path):
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
+def without_time(workdir):
+  text = (workdir / "metrics.jsonl").read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
   return [{k: v for k, v in x.items() if k != "seconds"} for x in lines]
 
 
 def test_a_killed_run_resumes_to_the_same_metrics(shards, tmp_path):
   """By whatever signal, and with programs from the cache."""
-  environment = os.environ | {
-    "XLA_FLAGS": "",
-    "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }
-  options = {"cwd": ROOT, "env": environment}
+  options = {"cwd": ROOT, "env": os.environ | {"XLA_FLAGS": ""}}
+  cache = str(tmp_path / "xla")
+  options["env"]["JAX_COMPILATION_CACHE_DIR"] = cache
+  options["env"]["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
   whole = tmp_path / "whole"
   subprocess.run(command(shards, whole), check=True, **options)
   for number in (signal.SIGKILL, signal.SIGTERM):
@@ -282,9 +281,7 @@ def test_a_killed_run_resumes_to_the_same_metrics(shards, tmp_path):
     assert status == (-number if number == signal.SIGKILL else 128 + number)
     assert not (cut / "report.json").exists()
     subprocess.run(command(shards, cut), check=True, **options)
-    assert without_time(whole / "metrics.jsonl") == without_time(
-      cut / "metrics.jsonl"
-    )
+    assert without_time(whole) == without_time(cut)
     np.testing.assert_array_equal(scores_of(whole), scores_of(cut))
 
 
