@@ -1,5 +1,6 @@
 """Eight CPU devices, strict ranks, and where the real corpora are."""
 
+import fcntl
 import importlib.util
 import os
 import pathlib
@@ -62,23 +63,29 @@ def opensmile_installed() -> None:
 
 @pytest.fixture(scope="session")
 def synthetic_shards(tmp_path_factory):
-  """Feature set -> shards of forty short synthetic utterances."""
-  folder = tmp_path_factory.mktemp("shards")
+  """Feature set -> shards of forty short synthetic utterances.
+
+  All of pytest's processes read the same ones, which none may change.
+  """
+  base = tmp_path_factory.getbasetemp()
+  folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
   def build(features: str, speeds: tuple[float, ...] = ()) -> pathlib.Path:
     played = ",".join(map(str, speeds))
-    out = folder / f"{features}{played}"
-    if not out.exists():
-      subprocess.run(
-        [
-          *(sys.executable, "-m", "data_prep.build", "--corpus=synthetic"),
-          *("--synthetic_utterances=4", "--synthetic_seconds=0.8"),
-          *(f"--raw={folder / 'raw'}", f"--features={features}"),
-          *(f"--out={out}", "--workers=1", f"--speeds={played}"),
-        ],
-        check=True,
-        cwd=ROOT,
-      )
+    out = folder / f"shards-{features}{played}"
+    with open(f"{out}.lock", "w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not out.exists():
+        subprocess.run(
+          [
+            *(sys.executable, "-m", "data_prep.build", "--corpus=synthetic"),
+            *("--synthetic_utterances=4", "--synthetic_seconds=0.8"),
+            *(f"--raw={out}-raw", f"--features={features}"),
+            *(f"--out={out}", "--workers=1", f"--speeds={played}"),
+          ],
+          check=True,
+          cwd=ROOT,
+        )
     return out
 
   return build
