@@ -69,18 +69,20 @@ def synthetic_shards(tmp_path_factory):
   """
   base = tmp_path_factory.getbasetemp()
   folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+  folder /= "shards"
+  folder.mkdir(exist_ok=True)
 
   def build(features: str, speeds: tuple[float, ...] = ()) -> pathlib.Path:
     played = ",".join(map(str, speeds))
-    out = folder / f"shards-{features}{played}"
-    with open(f"{out}.lock", "w") as lock:
+    out = folder / f"{features}{played}"
+    with open(folder / "building", "w") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX)
       if not out.exists():
         subprocess.run(
           [
             *(sys.executable, "-m", "data_prep.build", "--corpus=synthetic"),
             *("--synthetic_utterances=4", "--synthetic_seconds=0.8"),
-            *(f"--raw={out}-raw", f"--features={features}"),
+            *(f"--raw={folder / 'raw'}", f"--features={features}"),
             *(f"--out={out}", "--workers=1", f"--speeds={played}"),
           ],
           check=True,
