@@ -98,7 +98,7 @@ class Complementary(nn.Module):
     dropout: the share of the feature network's embedding dropped.
     filters: of either convolution.
     framed: see `WaveformFrontEnd`.
-    forms: of the convolutions, see `nn/waveform.py`.
+    forms: of the convolutions, see `nn/conv1d.py`.
     hoist: whether LSTMs project their inputs before the scan.
     axis_name: a mapped axis that the batch is split over, if any.
   """

@@ -97,7 +97,7 @@ class WaveformFrontEnd(nn.Module):
       whole utterance at once.
     depthwise: whether the second convolution filters each channel alone.
     rectify: whether either convolution is rectified.
-    forms: of either convolution, see above.
+    forms: of either convolution, see `nn/conv1d.py`.
   """
 
   filters: tuple[int, int] = (40, 40)
@@ -160,6 +160,7 @@ class WaveformFrontEnd(nn.Module):
   ) -> Features:
     """Filters utterances in pieces, with the frames around them."""
     batch, frames, samples = x.shape
+    # Long filters: a piece would be mostly what is around it.
     count = -(-frames // PIECE) if around < 2 else 1
     size = -(-frames // count)
     around = around if count > 1 else 0
