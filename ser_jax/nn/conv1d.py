@@ -19,16 +19,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import scipy.fft
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Inexact
 
 Signal = Float[Array, "batch time inputs"]
 Filtered = Float[Array, "batch time outputs"]
 Kernel = Float[Array, "taps inputs outputs"]
-Laid = tuple[Float[Array, "..."], ...]
+Laid = tuple[Inexact[Array, "..."], ...]
 # Real parts of all channels, then imaginary ones.
 Spectra = Float[Array, "frequency blocks parts"]
 FORMS = ("direct", "blocked", "fft")
 BLOCK = 16  # steps that one row of a blocked product gives
+SHORTEST = 320  # block of an FFT
 
 
 class Step(NamedTuple):
@@ -136,18 +137,20 @@ def _by_blocks(kernel: Kernel) -> tuple[Step]:
 def _by_fft(kernel: Kernel, length: int, inputs: int) -> tuple[Step, ...]:
   """Overlap-save: spectra of blocks that share `taps - 1` samples.
 
-  Blocks are longer than the taps by as much as pays, short signals are one.
+  Longer blocks share less, but have more frequencies, each with a matrix of
+  its own to lay out and to sum gradients of. What is hardly longer than a
+  block is one.
   """
   taps, _, outputs = kernel.shape
-  size = scipy.fft.next_fast_len(8 * taps, real=True)
-  if length + taps - 1 <= 2 * size:
-    size = scipy.fft.next_fast_len(length + taps - 1, real=True)
+  size = scipy.fft.next_fast_len(max(4 * taps, SHORTEST), real=True)
+  whole = scipy.fft.next_fast_len(length + taps - 1, real=True)
+  size = whole if 4 * whole <= 5 * size else size
   step = size - taps + 1
   count = -(-length // step)
   before = (taps - 1) // 2
   padded = size if count == 1 else (count + 1) * step
 
-  def spectra(_: Laid, x: Signal) -> Spectra:
+  def spectra(_: Laid, x: Signal) -> Complex[Array, "blocks inputs frequency"]:
     y = x.astype(jnp.float32)
     y = jnp.pad(y, ((0, 0), (before, padded - length - before), (0, 0)))
     if count == 1:
@@ -158,33 +161,45 @@ def _by_fft(kernel: Kernel, length: int, inputs: int) -> tuple[Step, ...]:
         [steps[:, :-1], steps[:, 1:, : taps - 1]], axis=2
       )
     blocks = jnp.moveaxis(blocks, 2, -1).reshape(-1, inputs, size)
-    found = jnp.moveaxis(jnp.fft.rfft(blocks), -1, 0)
-    return jnp.concatenate([found.real, found.imag], axis=-1)
+    return jnp.fft.rfft(blocks)
 
-  def signal(_: Laid, y: Spectra) -> Filtered:
-    y = jnp.moveaxis(jax.lax.complex(*jnp.split(y, 2, axis=-1)), 0, -1)
+  def signal(
+    _: Laid, y: Complex[Array, "blocks outputs frequency"]
+  ) -> Filtered:
     y = jnp.moveaxis(jnp.fft.irfft(y, size)[..., :step], 1, 2)
     y = y.reshape(-1, count * step, outputs)[:, :length]
     return y.astype(kernel.dtype)
 
   found = jnp.fft.rfft(jnp.moveaxis(kernel.astype(jnp.float32), 0, -1), size)
-  if kernel.shape[1] == inputs:
-    product = _mixed(found)
-  else:
-    product = Step(_each, (found.real[0], found.imag[0]))
-  return Step(spectra), product, Step(signal)
+  if kernel.shape[1] != inputs:
+    return Step(spectra), Step(_each, (found[0],)), Step(signal)
+  return (
+    Step(lambda _, x: _parts(spectra(_, x))),
+    _mixed(found),
+    Step(lambda _, y: signal(_, _joined(y))),
+  )
 
 
-def _each(kernel: Laid, x: Spectra) -> Float[Array, "frequency blocks outputs"]:
+def _each(
+  kernel: Laid, x: Complex[Array, "blocks inputs frequency"]
+) -> Complex[Array, "blocks outputs frequency"]:
   """The product of spectra, conjugated, each channel with its own filters.
 
   A correlation, as in all networks.
   """
-  real, imaginary = (jnp.swapaxes(part, 0, 1)[:, None] for part in kernel)
-  times = real.shape[-1] // (x.shape[-1] // 2)
-  a, b = (jnp.repeat(x, times, -1) for x in jnp.split(x, 2, axis=-1))
-  parts = [a * real + b * imaginary, b * real - a * imaginary]
-  return jnp.concatenate(parts, axis=-1)
+  times = kernel[0].shape[0] // x.shape[1]
+  return jnp.repeat(x, times, axis=1) * jnp.conj(kernel[0])[None]
+
+
+def _parts(x: Complex[Array, "blocks inputs frequency"]) -> Spectra:
+  """Frequencies first, real and imaginary parts side by side."""
+  x = jnp.moveaxis(x, -1, 0)
+  return jnp.concatenate([x.real, x.imag], axis=-1)
+
+
+def _joined(y: Spectra) -> Complex[Array, "blocks outputs frequency"]:
+  """Undoes `_parts`."""
+  return jnp.moveaxis(jax.lax.complex(*jnp.split(y, 2, axis=-1)), 0, -1)
 
 
 def _mixed(kernel: Complex[Array, "inputs outputs frequency"]) -> Step:

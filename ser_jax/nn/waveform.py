@@ -200,7 +200,8 @@ class WaveformFrontEnd(nn.Module):
     for number, (steps, bias) in enumerate(layers):
       for step in steps:
         y = step(y) if wanted is None else guarded(wanted, step, y)
-        y = checkpoint_name(y, KEPT)
+        if jnp.isrealobj(y):  # JAX keeps no complex values by name
+          y = checkpoint_name(y, KEPT)
       y = y + bias[None, None]
       if number == 0:
         y = y.reshape(len(y), -1, self.pool_time, y.shape[-1])
