@@ -174,9 +174,9 @@ def _by_fft(kernel: Kernel, length: int, inputs: int) -> tuple[Step, ...]:
   if kernel.shape[1] != inputs:
     return Step(spectra), Step(_each, (found[0],)), Step(signal)
   return (
-    Step(lambda _, x: _parts(spectra(_, x))),
+    Step(lambda none, x: _parts(spectra(none, x))),
     _mixed(found),
-    Step(lambda _, y: signal(_, _joined(y))),
+    Step(lambda none, y: signal(none, _joined(y))),
   )
 
 
