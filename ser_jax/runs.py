@@ -24,7 +24,8 @@ from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
 from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import groups, loop, optimizers, processes
-from ser_jax.train.checkpoint import Checkpoints, read_best, read_progress
+from ser_jax.train.books import Books, Settings, is_complete
+from ser_jax.train.checkpoint import Checkpoints, read_arrays, read_progress
 from ser_jax.train.compile import Layout, Program
 from ser_jax.train.engine import Engine, predict
 from ser_jax.train.groups import Group
@@ -257,9 +258,9 @@ def _names(group: Group, diverged: Sequence[int]) -> tuple[str, ...]:
   )
 
 
-def _settings(experiment: Experiment, stage: Stage) -> loop.Settings:
+def _settings(experiment: Experiment, stage: Stage) -> Settings:
   config = experiment.config
-  return loop.Settings(
+  return Settings(
     stage=stage.name,
     epochs=stage.epochs,
     steps=experiment.steps,
@@ -284,8 +285,8 @@ def require_trained(experiment: Experiment, group: Group) -> None:
       f"{name} has no checkpoint in {folder}: copy it there again, or train it "
       "with --mode=train."
     )
-  books, settings = loop.Books(**progress), _settings(experiment, stage)
-  if not loop.is_complete(books, settings):
+  books, settings = Books(**progress), _settings(experiment, stage)
+  if not is_complete(books, settings):
     raise UserError(
       f"{name} is trained to epoch {books.epoch} of {settings.epochs}: wait "
       "until it is finished, or go on with --mode=train."
@@ -299,22 +300,28 @@ def restore_group(
 
   And the names of its runs that diverged.
   """
-  stage = experiment.stages[-1]
-  state = jax.eval_shape(_fresh(stage.task), *_arguments(experiment, group))
-  with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
-    arrays, progress = checkpoints.restore(loop.kept_arrays(state))
-  place = experiment.layout.place_runs
-  lost = _names(group, progress["diverged"])
-  return place(arrays["best"]), place(arrays["last"]), lost
+  folder = _checkpoints(experiment, group, experiment.stages[-1])
+  progress = processes.on_primary(lambda: read_progress(folder))
+  found = _restore(experiment, group, "best", "last")
+  best, last = map(experiment.layout.place_runs, found)
+  return best, last, _names(group, progress["diverged"])
 
 
 def restore_best(experiment: Experiment, group: Group) -> PyTree:
-  """Best weights of a group's final stage on the host, without optimizers."""
+  """Best weights of a group's final stage on the host."""
+  return _restore(experiment, group, "best")[0]
+
+
+def _restore(
+  experiment: Experiment, group: Group, *names: str
+) -> tuple[Weights, ...]:
+  """Weights of a group's final stage on the host, by their names there."""
   stage = experiment.stages[-1]
   state = jax.eval_shape(_fresh(stage.task), *_arguments(experiment, group))
-  like = {"params": state.params, "batch_stats": state.batch_stats}
-  folder = _checkpoints(experiment, group, stage)
-  return Weights(**processes.read(lambda: read_best(folder, like), like))
+  like, folder = state.weights, _checkpoints(experiment, group, stage)
+  likes = dict.fromkeys(names, like)
+  found = processes.read(lambda: read_arrays(folder, likes), likes)
+  return tuple(found[name] for name in names)
 
 
 def _checkpoints(

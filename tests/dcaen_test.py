@@ -14,7 +14,7 @@ from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
 from ser_jax.train import optimizers
 from ser_jax.train.checkpoint import Checkpoints
-from ser_jax.train.loop import Stopped, kept_arrays
+from ser_jax.train.loop import Stopped
 
 WORDS = (*dcaen.PAPER, "dcaen,thr_m0.7,train_norm")
 
@@ -123,8 +123,7 @@ def last_params(config, workdir, stage):
   state = runs.initial_state(opened, stages[stage].task, group)
   folder = workdir / "checkpoints" / group[0].name / stage
   with Checkpoints(folder) as checkpoints:
-    arrays, _ = checkpoints.restore(kept_arrays(state))
-  return arrays["best"].params
+    return checkpoints.restore({"best": state.weights})["best"].params
 
 
 @pytest.fixture(scope="module")

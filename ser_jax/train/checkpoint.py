@@ -1,12 +1,12 @@
 """Checkpoints of a group of runs: the only file that names orbax.
 
-One checkpoint holds the newest state, the best weights of every run and the
-bookkeeping, so that nothing can be restored by halves. Saves are asynchronous;
-the one before is kept until the next is complete.
+One checkpoint holds the newest state, the best and the last weights of every
+run and the bookkeeping, so that nothing can be restored by halves; that of a
+finished group needs no state. Saves are asynchronous; the one before is kept
+until the next is complete.
 """
 
 import pathlib
-from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -15,6 +15,9 @@ from jaxtyping import PyTree
 
 from ser_jax.errors import UserError
 from ser_jax.train import processes
+
+_TRAIN_AGAIN = "delete that folder to train this run again from its start."
+_COPY_AGAIN = "copy it again from where it was trained."
 
 
 class Checkpoints:
@@ -48,6 +51,16 @@ class Checkpoints:
     """The newest complete step."""
     return processes.on_primary(lambda: self._manager.latest_step())
 
+  def progress(self) -> dict | None:
+    """The bookkeeping of the newest checkpoint; None without one.
+
+    Raises:
+      UserError: the checkpoint is damaged.
+    """
+    return processes.on_primary(
+      lambda: _progress(self._manager, self._folder, _TRAIN_AGAIN)
+    )
+
   def save(self, step: int, arrays: PyTree, progress: dict) -> None:
     """Begins a save; the arrays may be changed as soon as this returns.
 
@@ -68,7 +81,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          arrays=ocp.args.StandardSave(arrays),
+          arrays=ocp.args.PyTreeSave(arrays),
           progress=ocp.args.JsonSave(progress),
         ),
         force=True,
@@ -84,48 +97,95 @@ class Checkpoints:
       "intact, and the same command resumes from it."
     )
 
-  def restore(self, like: PyTree) -> tuple[PyTree, dict]:
-    """Reads the newest checkpoint onto the host.
+  def restore(self, like: dict[str, PyTree]) -> dict[str, PyTree]:
+    """Reads trees of the newest checkpoint onto the host.
 
     Args:
-      like: a tree of the shapes and types to expect.
+      like: the trees wanted, as shapes and types to expect.
 
     Returns:
-      The arrays and the bookkeeping.
+      The same trees of host arrays.
 
     Raises:
       UserError: the checkpoint is of another model or is damaged.
     """
-    found = []
-    progress = processes.on_primary(lambda: self._restore(like, found))
-    arrays = found[0] if found else jax.tree.map(_empty, like)
-    return processes.broadcast(arrays), progress
+    return processes.read(
+      lambda: _arrays(self._manager, self._folder, like, _TRAIN_AGAIN), like
+    )
 
-  def _restore(self, like: PyTree, restored: list) -> dict:
-    """Adds the arrays to a list; returns the bookkeeping."""
-    step = self._manager.latest_step()
-    try:
-      self._check(step, like)
-      found = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          arrays=ocp.args.StandardRestore(jax.tree.map(_empty, like)),
-          progress=ocp.args.JsonRestore(),
-        ),
-      )
-    except (ValueError, OSError, KeyError) as error:
-      raise UserError(
-        f"checkpoint: {self._folder / str(step)} is damaged "
-        f"({str(error)[:160]}...): delete that folder to train this run "
-        "again from its start."
-      ) from error
-    restored.append(found["arrays"])
-    return found["progress"]
 
-  def _check(self, step: int, like: PyTree) -> None:
-    """Compares names, shapes and types before anything is read."""
-    found = _stored(self._manager, step)
-    _compare(self._folder / str(step), found, _signature(like))
+def read_progress(folder: pathlib.Path) -> dict | None:
+  """Reads the bookkeeping of a checkpoint of which nothing is to be changed.
+
+  Args:
+    folder: one group of runs in one stage; read by process 0 alone.
+
+  Returns:
+    That of the newest; None without one.
+
+  Raises:
+    UserError: the checkpoint is damaged.
+  """
+  if not folder.is_dir():
+    return None
+  with _reader(folder) as manager:
+    return _progress(manager, folder, _COPY_AGAIN)
+
+
+def read_arrays(
+  folder: pathlib.Path, like: dict[str, PyTree]
+) -> dict[str, PyTree]:
+  """Reads trees of a checkpoint of which nothing is to be changed.
+
+  Args:
+    folder: one group of runs in one stage; read by process 0 alone.
+    like: the trees wanted of the newest, as shapes and types to expect.
+
+  Returns:
+    The same trees of host arrays.
+
+  Raises:
+    UserError: the checkpoint is of another model or damaged.
+  """
+  with _reader(folder) as manager:
+    return _arrays(manager, folder, like, _COPY_AGAIN)
+
+
+def _progress(
+  manager: ocp.CheckpointManager, folder: pathlib.Path, remedy: str
+) -> dict | None:
+  step = manager.latest_step()
+  if step is None:
+    return None
+  wanted = ocp.args.Composite(progress=ocp.args.JsonRestore())
+  try:
+    return manager.restore(step, args=wanted)["progress"]
+  except (ValueError, OSError, KeyError) as error:
+    raise _damaged(folder / str(step), error, remedy) from error
+
+
+def _arrays(
+  manager: ocp.CheckpointManager,
+  folder: pathlib.Path,
+  like: dict[str, PyTree],
+  remedy: str,
+) -> dict[str, PyTree]:
+  """The trees asked for; names, shapes and types are compared before."""
+  path = folder / str(manager.latest_step())
+  host = ocp.RestoreArgs(restore_type=np.ndarray)
+  wanted = ocp.args.PyTreeRestore(
+    item=jax.tree.map(_empty, like),
+    restore_args=jax.tree.map(lambda _: host, like),
+    partial_restore=True,
+  )
+  try:
+    found = _stored(manager, int(path.name))
+    names = [name for name in found if name.split("/")[0] in like]
+    _compare(path, {name: found[name] for name in names}, _signature(like))
+    args = ocp.args.Composite(arrays=wanted)
+    return manager.restore(int(path.name), args=args)["arrays"]
+  except (ValueError, OSError, KeyError) as error:
+    raise _damaged(path, error, remedy) from error
 
 
 def _stored(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
@@ -149,109 +209,37 @@ def _compare(
       )
 
 
-def read_progress(folder: pathlib.Path) -> dict | None:
-  """Reads the bookkeeping of the newest checkpoint; None without one.
-
-  Args:
-    folder: one group of runs in one stage; read by process 0 alone.
-
-  Raises:
-    UserError: the checkpoint is damaged.
-  """
-  if not folder.is_dir():
-    return None
-  with _reader(folder) as manager:
-    step = manager.latest_step()
-    if step is None:
-      return None
-    wanted = ocp.args.Composite(progress=ocp.args.JsonRestore())
-    try:
-      return manager.restore(step, args=wanted)["progress"]
-    except (ValueError, OSError, KeyError) as error:
-      raise _damaged(folder / str(step), error) from error
-
-
-def read_best(folder: pathlib.Path, like: dict[str, PyTree]) -> PyTree:
-  """Reads the best weights of the newest checkpoint, and nothing else.
-
-  Args:
-    folder: one group of runs in one stage; read by process 0 alone.
-    like: `params` and `batch_stats`, as shapes and types to expect.
-
-  Returns:
-    The same tree of host arrays.
-
-  Raises:
-    UserError: the checkpoint is of another model or damaged.
-  """
-  wanted = {"best": {name: tree for name, tree in like.items() if tree}}
-  with _reader(folder) as manager:
-    step = manager.latest_step()
-    try:
-      _compare(
-        folder / str(step),
-        {
-          name: found
-          for name, found in _stored(manager, step).items()
-          if name.startswith("best/")
-        },
-        _signature(wanted),
-      )
-      found = manager.restore(
-        step,
-        args=ocp.args.Composite(
-          arrays=ocp.args.PyTreeRestore(
-            item=jax.tree.map(_empty, wanted),
-            restore_args=jax.tree.map(
-              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
-            ),
-            partial_restore=True,
-          )
-        ),
-      )
-    except (ValueError, OSError, KeyError) as error:
-      raise _damaged(folder / str(step), error) from error
-  return {**like, **found["arrays"]["best"]}
-
-
-def _damaged(path: pathlib.Path, error: Exception) -> UserError:
+def _damaged(path: pathlib.Path, error: Exception, remedy: str) -> UserError:
   return UserError(
-    f"checkpoint: {path} is damaged ({str(error)[:160]}...): copy it again "
-    "from where it was trained."
+    f"checkpoint: {path} is damaged ({str(error)[:160]}...): {remedy}"
   )
 
 
 def _manager(folder: pathlib.Path) -> ocp.CheckpointManager:
   """Orbax's manager of a folder that is made if absent."""
   folder.mkdir(parents=True, exist_ok=True)
-  return _alone(
-    folder,
-    ocp.StandardCheckpointHandler,
-    preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
-  )
+  newest = ocp.checkpoint_managers.LatestN(n=1)
+  return _alone(folder, preservation_policy=newest)
 
 
 def _reader(folder: pathlib.Path) -> ocp.CheckpointManager:
   """Orbax's manager of a folder that stays as it is."""
-  return _alone(folder.absolute(), ocp.PyTreeCheckpointHandler)
+  return _alone(folder.absolute())
 
 
-def _alone(
-  folder: pathlib.Path, arrays: Callable, **options
-) -> ocp.CheckpointManager:
+def _alone(folder: pathlib.Path, **options) -> ocp.CheckpointManager:
   """A manager that asks nothing of other processes; for process 0."""
   alone = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="primary"
   )
+  arrays = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+  progress = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
   return ocp.CheckpointManager(
     folder,
     options=ocp.CheckpointManagerOptions(
       create=False, multiprocessing_options=alone, **options
     ),
-    item_handlers={
-      "arrays": arrays(multiprocessing_options=alone),
-      "progress": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
-    },
+    item_handlers={"arrays": arrays, "progress": progress},
   )
 
 

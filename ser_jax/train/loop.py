@@ -18,6 +18,13 @@ from tqdm import tqdm
 from ser_jax.data import order
 from ser_jax.data.examples import Row
 from ser_jax.errors import UserError
+from ser_jax.train.books import (
+  Books,
+  Settings,
+  has_stopped,
+  is_complete,
+  opened,
+)
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.engine import Engine, calls, predict
 from ser_jax.train.optimizers import current_rate
@@ -46,48 +53,6 @@ class Run:
     """Unique within an experiment; a folder's name."""
     at = "" if self.rate is None else f"-lr{self.rate:g}"
     return f"{self.fold}-seed{self.seed}{at}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """How long to train and what to keep.
-
-  Attributes:
-    stage: the stage's name, for logs.
-    epochs: passes over the training part.
-    steps: steps in an epoch.
-    metric: what validation is judged by; ties go to the lower loss.
-    patience: epochs without a new best before a run stops; 0 for never.
-    checkpoint_epochs: epochs between checkpoints.
-  """
-
-  stage: str
-  epochs: int
-  steps: int
-  metric: str
-  patience: int
-  checkpoint_epochs: int
-
-
-@dataclasses.dataclass
-class Books:
-  """Bookkeeping of a group, saved with every checkpoint.
-
-  Attributes:
-    epoch: epochs done.
-    row: steps done of the epoch in progress.
-    totals: metric sums of that epoch: name to `[sum, count]` of each run.
-    best: each run's best `[metric, -loss]`.
-    best_epoch: the epoch of it.
-    diverged: the epoch in which a run's numbers ceased to be finite, or -1.
-  """
-
-  epoch: int
-  row: int
-  totals: dict[str, list[list[float]]]
-  best: list[list[float]]
-  best_epoch: list[int]
-  diverged: list[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +132,7 @@ def fit(
   """
   training = _Training(
     *(engine, runs, statistics, settings, checkpoints, hooks),
-    *_resume(engine, state, diverged, checkpoints),
+    *_resume(engine, state, settings, diverged, checkpoints),
   )
   books = training.books
   hooks.rewind(books.epoch)
@@ -266,7 +231,7 @@ def _mark(t: _Training, name: str, finite: Bool[np.ndarray, "runs"]) -> None:
   """
   books = t.books
   for number in np.flatnonzero(~finite):
-    if _stopped(books, t.settings, number):
+    if has_stopped(books, t.settings, number):
       continue
     books.diverged[number] = books.epoch
     message = (
@@ -287,7 +252,7 @@ def _close_epoch(t: _Training, start: float) -> dict[str, str]:
   )
   rates = _learning_rates(t)
   training = np.array(
-    [not _stopped(books, settings, number) for number in range(len(t.runs))]
+    [not has_stopped(books, settings, number) for number in range(len(t.runs))]
   )
   improved, now = np.zeros(len(t.runs), bool), []
   for number in np.flatnonzero(training):
@@ -337,59 +302,47 @@ def _learning_rates(t: _Training) -> dict[str, np.ndarray]:
   )
 
 
-def _stopped(books: Books, settings: Settings, run: int) -> bool:
-  """Whether a run has diverged, or was without a new best for too long."""
-  if books.diverged[run] >= 0:
-    return True
-  if not settings.patience or books.best_epoch[run] < 0:
-    return False
-  return books.epoch - books.best_epoch[run] > settings.patience
-
-
-def is_complete(books: Books, settings: Settings) -> bool:
-  """Whether a group has been trained to its end."""
-  runs = range(len(books.best))
-  return books.epoch >= settings.epochs or all(
-    _stopped(books, settings, run) for run in runs
-  )
-
-
 def _save(t: _Training) -> None:
   """Begins a checkpoint; orbax never sees device arrays."""
   fetch, books = t.engine.layout.fetch_runs, t.books
-  state = fetch(t.state)
-  _mark(t, "a weight", are_finite(state.weights, len(t.runs)))
+  complete = is_complete(books, t.settings)
+  kept = kept_trees(t.state, t.best, t.last, complete=complete)
+  kept = {name: fetch(tree) for name, tree in kept.items()}
+  newest = kept["last"] if complete else kept["state"].weights
+  _mark(t, "a weight", are_finite(newest, len(t.runs)))
   t.checkpoints.save(
     # The end of an epoch differs from the start of the next: validation.
     books.epoch * (t.settings.steps + 1) + books.row,
-    {"state": state, "best": fetch(t.best), "last": fetch(t.last)},
+    kept,
     dataclasses.asdict(books),
   )
 
 
-def kept_arrays(state: TrainState) -> dict[str, PyTree]:
-  """What a checkpoint holds, in the order of `_resume`, for a fresh state."""
-  return {"state": state, "best": state.weights, "last": state.weights}
+def kept_trees(
+  state: TrainState, best: PyTree, last: PyTree, *, complete: bool
+) -> dict[str, PyTree]:
+  """What a checkpoint holds: the state, too, if training goes on from it."""
+  kept = {"best": best, "last": last}
+  return kept if complete else {"state": state, **kept}
 
 
 def _resume(
   engine: Engine,
   state: TrainState,
+  settings: Settings,
   diverged: Sequence[int],
   checkpoints: Checkpoints,
 ) -> tuple[TrainState, PyTree, PyTree, Books]:
   """The newest checkpoint if there is one, else the start."""
-  layout = engine.layout
-  if checkpoints.latest is None:
-    runs = len(diverged)
-    books = Books(
-      0, 0, {}, [[-np.inf, -np.inf]] * runs, [-1] * runs, list(diverged)
-    )
+  layout, progress = engine.layout, checkpoints.progress()
+  if progress is None:
     # The step consumes its argument: these weights need their own buffers.
     everyone, weights = np.ones(layout.size, bool), state.weights
     best, last = (layout.select(everyone, weights, weights) for _ in range(2))
-    return state, best, last, books
-  state = layout.fetch_runs(state)
-  arrays, progress = checkpoints.restore(kept_arrays(state))
-  placed = (layout.place_runs(arrays[name]) for name in kept_arrays(state))
-  return (*placed, Books(**progress))
+    return state, best, last, opened(diverged)
+  books, fresh = Books(**progress), layout.fetch_runs(state)
+  complete = is_complete(books, settings)
+  like = kept_trees(fresh, fresh.weights, fresh.weights, complete=complete)
+  found = checkpoints.restore(like)
+  placed = {name: layout.place_runs(tree) for name, tree in found.items()}
+  return placed.get("state", state), placed["best"], placed["last"], books

@@ -1,12 +1,8 @@
 """The loop on a small model: resuming, selection, bad numbers."""
 
 import functools
-import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import types
 
 import flax.linen as nn
@@ -25,6 +21,7 @@ from ser_jax.data.stream import Stream
 from ser_jax.errors import UserError
 from ser_jax.tasks.classify import classify
 from ser_jax.train import loop
+from ser_jax.train.books import Books, Settings
 from ser_jax.train.checkpoint import Checkpoints
 from ser_jax.train.compile import Program
 from ser_jax.train.devices import make_layout
@@ -139,7 +136,7 @@ class Bench:
       rewind=lambda epoch: None,
       should_stop=should_stop,
     )
-    settings = loop.Settings(
+    settings = Settings(
       stage="train",
       epochs=EPOCHS,
       steps=STEPS,
@@ -194,10 +191,23 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
   tail = again[3]
   assert without_time(lines)[-len(tail) :] == without_time(tail)
   with Checkpoints(tmp_path / "cut") as checkpoints:
-    like = loop.kept_arrays(bench.start())
-    kept, progress = checkpoints.restore(like)
+    kept = checkpoints.restore({"best": best, "last": last})
+    progress = checkpoints.progress()
   assert_same((best, last), (kept["best"], kept["last"]))
-  assert loop.Books(**progress) == books
+  assert Books(**progress) == books
+
+
+def test_a_finished_group_keeps_no_optimizers(tmp_path):
+  """Training goes on from a stopped one, and never from a finished one."""
+  like = {"state": Bench().start()}
+  with pytest.raises(loop.Stopped):
+    Bench().fit(tmp_path, stop_after=EPOCHS * STEPS)
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(like)["state"].step == EPOCHS * STEPS
+  Bench().fit(tmp_path)
+  with Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(UserError, match="state/.* is absent there"):
+      checkpoints.restore(like)
 
 
 @pytest.mark.parametrize("steps", [2, 3, STEPS])
@@ -275,8 +285,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
   for one, two in zip(*map(jax.tree.leaves, (wanted, found)), strict=True):
     np.testing.assert_allclose(one[0], two[0], atol=1e-5)
   with Checkpoints(tmp_path / "both") as checkpoints:
-    _, progress = checkpoints.restore(loop.kept_arrays(bench.start()))
-  assert progress["diverged"] == [-1, 0]
+    assert checkpoints.progress()["diverged"] == [-1, 0]
 
 
 def test_what_the_stage_before_gave_up_stays_given_up(tmp_path):
@@ -333,57 +342,6 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     Bench(rate=lambda step: jnp.where(step == last, np.inf, 1e-2)).fit(tmp_path)
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.latest == (EPOCHS - 1) * (STEPS + 1)
-
-
-def test_another_model_is_refused(tmp_path):
-  Bench().fit(tmp_path)
-  with Checkpoints(tmp_path) as checkpoints:
-    like = {"state": {"params": {"kernel": np.zeros((3, 4), np.float32)}}}
-    with pytest.raises(UserError, match="is of another model"):
-      checkpoints.restore(like)
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-  bench = Bench()
-  bench.fit(tmp_path)
-  for path in tmp_path.rglob("*"):
-    if path.is_file() and "arrays" in path.parts and "ocdbt" in str(path):
-      path.write_bytes(b"")
-  with pytest.raises(UserError, match="damaged|another model"):
-    bench.fit(tmp_path)
-
-
-def test_a_kill_during_a_save_loses_nothing_older(tmp_path):
-  """SIGKILL right after a save begins: the one before is still there."""
-  script = textwrap.dedent(f"""
-    import os, pathlib, signal
-    import numpy as np
-    from ser_jax.train.checkpoint import Checkpoints
-    big = {{"w": np.random.default_rng(0).normal(size=(2000, 2000))}}
-    checkpoints = Checkpoints(pathlib.Path({str(tmp_path)!r}))
-    checkpoints.save(1, big, {{"epoch": 1}})
-    checkpoints._manager.wait_until_finished()
-    checkpoints.save(2, big, {{"epoch": 2}})
-    os.kill(os.getpid(), signal.SIGKILL)
-  """)
-  done = subprocess.run([sys.executable, "-c", script])
-  assert done.returncode == -signal.SIGKILL
-  with Checkpoints(tmp_path) as checkpoints:
-    assert checkpoints.latest in (1, 2)
-    like = {"w": np.zeros((2000, 2000))}
-    arrays, progress = checkpoints.restore(like)
-    assert progress["epoch"] == checkpoints.latest
-    expected = np.random.default_rng(0).normal(size=(2000, 2000))
-    np.testing.assert_array_equal(arrays["w"], expected)
-    checkpoints.save(3, arrays, {"epoch": 3})
-  with Checkpoints(tmp_path) as checkpoints:
-    assert checkpoints.latest == 3
-
-
-def test_books_survive_json():
-  books = loop.Books(1, 2, {"loss": [[1.0, 2.0]]}, [[-np.inf, 0.5]], [-1], [0])
-  again = loop.Books(**json.loads(json.dumps(vars(books))))
-  assert again == books
 
 
 def test_sigterm_asks_the_loop_to_stop():
