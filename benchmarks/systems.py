@@ -41,7 +41,13 @@ SYSTEMS: dict[str, tuple[Callable[[], ConfigDict], str]] = {
   ),
 }
 # What has no peer.
-OWN = {"own": (lambda: dat.get_config("best,emodb"), "")}
+OWN = {
+  "own": (lambda: dat.get_config("best,emodb"), ""),
+  "aae_frames": (
+    lambda: aae.get_config("fr_base,emotion,emodb"),
+    "descriptors=893",
+  ),
+}
 
 
 POOL = 64  # records that are drawn; reading them again costs nothing
