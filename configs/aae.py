@@ -94,11 +94,6 @@ def _model(config, row: str) -> None:
   }
   if frames:
     config.model.channels = (128, 128, 256, 256)
-    common.computed(
-      config,
-      on_cpu={"convolution": "canonical"},
-      on_accelerator={"convolution": "direct"},
-    )
   vanilla = row == "utt_aae_vanilla"
   config.model.update(
     {

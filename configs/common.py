@@ -175,9 +175,8 @@ def computed(config: ConfigDict, **devices: dict) -> None:
   Args:
     config: whose model it is.
     **devices: `on_cpu` and `on_accelerator`, each the options of the model that
-      hold there: forms of convolutions (`ser_jax/nn/conv.py`, `waveform.py`,
-      `conv_gradients.py`), whether recurrences project their inputs before
-      they begin (`hoist`).
+      hold there: forms of convolutions (`ser_jax/nn/conv.py`, `waveform.py`),
+      whether recurrences project their inputs before they begin (`hoist`).
   """
   config.model.update(devices)
 

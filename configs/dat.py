@@ -215,14 +215,10 @@ def _model(config, encoder: str, *, adversary: bool) -> None:
       "head_dropout": 0.5,
     }
   )
-  cpu, accelerator = {"convolution": "canonical"}, {"convolution": "direct"}
-  if encoder in DEPTHS:
-    cpu = {"forms": ("patches", "blocked")}
-    accelerator = {"forms": ("direct", "direct")}
   common.computed(
     config,
-    on_cpu={**cpu, "hoist": True},
-    on_accelerator={**accelerator, "hoist": True},
+    on_cpu={"forms": ("patches", "blocked"), "hoist": True},
+    on_accelerator={"forms": ("direct", "direct"), "hoist": True},
   )
 
 

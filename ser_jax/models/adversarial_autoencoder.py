@@ -21,7 +21,6 @@ from ser_jax.models.coders import (
   UtteranceDecoder,
   UtteranceEncoder,
 )
-from ser_jax.nn.conv_gradients import check_convolution
 from ser_jax.nn.dropout import Dropout
 
 Inputs = Float[Array, "batch dim"] | Float[Array, "batch time dim"]
@@ -66,7 +65,6 @@ class AdversarialAutoencoder(nn.Module):
     dropout: in the encoder.
     discriminator_dropout: in the discriminators.
     batch_norm: BatchNorm in encoder, latent layers and decoder.
-    convolution: see `Layer`; for frames.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -79,15 +77,13 @@ class AdversarialAutoencoder(nn.Module):
   dropout: float = 0.5
   discriminator_dropout: float = 0.5
   batch_norm: bool = True
-  convolution: str = "direct"
   axis_name: str | None = None
 
   def __post_init__(self):
     """Checks length and channels.
 
     Raises:
-      ValueError: frames that do not divide by the pooling, blocks amiss, or no
-        such convolution.
+      ValueError: frames that do not divide by the pooling, or blocks amiss.
     """
     if self.frames % REDUCTION or self.frames < 0:
       raise ValueError(
@@ -96,7 +92,6 @@ class AdversarialAutoencoder(nn.Module):
       )
     if len(self.channels) != BLOCKS:
       raise ValueError(f"channels={self.channels} must be of {BLOCKS} blocks")
-    check_convolution(self.convolution)
     super().__post_init__()
 
   def setup(self):
@@ -106,7 +101,7 @@ class AdversarialAutoencoder(nn.Module):
     encoder, decoder = UtteranceEncoder, UtteranceDecoder
     if self.frames:
       encoder, decoder = FrameEncoder, FrameDecoder
-      coder |= {"channels": self.channels, "convolution": self.convolution}
+      coder["channels"] = self.channels
     self.encoder = encoder(dropout=self.dropout, **coder)
     self.y = Layer(self.classes, **norm)
     if self.autoencoder:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ser_jax.nn.conv_gradients import CONVOLUTIONS
+from ser_jax.nn.direct import convolution
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import BatchNorm
@@ -30,14 +30,12 @@ class Layer(nn.Module):
   Attributes:
     features: of the output.
     kind: `dense`, or one of `PADDINGS`.
-    convolution: see `nn/conv_gradients.py`.
     batch_norm: whether to normalise.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
   features: int
   kind: str = "dense"
-  convolution: str = "direct"
   batch_norm: bool = False
   axis_name: str | None = None
 
@@ -66,7 +64,7 @@ class Layer(nn.Module):
         self.features,
         (KERNEL,),
         padding=PADDINGS[self.kind],
-        conv_general_dilated=CONVOLUTIONS[self.convolution],
+        conv_general_dilated=convolution,
         name="conv",
       )(x)
     if self.batch_norm:
@@ -116,7 +114,6 @@ class FrameEncoder(nn.Module):
     hidden: units of the dense layers.
     dropout: the share of units dropped between them.
     batch_norm: see `Layer`.
-    convolution: see `Layer`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -124,7 +121,6 @@ class FrameEncoder(nn.Module):
   hidden: int
   dropout: float
   batch_norm: bool
-  convolution: str
   axis_name: str | None
 
   @nn.compact
@@ -134,7 +130,6 @@ class FrameEncoder(nn.Module):
     """Embeds utterances (Table 2); frames past their length stay zero."""
     shared = {
       "kind": "conv",
-      "convolution": self.convolution,
       "batch_norm": self.batch_norm,
       "axis_name": self.axis_name,
     }
@@ -199,14 +194,12 @@ class FrameDecoder(nn.Module):
     channels: the encoder's.
     hidden: units of the first dense layer.
     batch_norm: see `Layer`; of the last convolution, too.
-    convolution: see `Layer`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
   channels: tuple[int, ...]
   hidden: int
   batch_norm: bool
-  convolution: str
   axis_name: str | None
 
   @nn.compact
@@ -220,7 +213,6 @@ class FrameDecoder(nn.Module):
   ) -> Frames:
     """Decodes latent vectors to the shape `(frames, dim)`."""
     shared = {"batch_norm": self.batch_norm, "axis_name": self.axis_name}
-    conv = shared | {"convolution": self.convolution}
     x, (frames, dim), last = latent, shape, self.channels[-1]
     for number, units in enumerate((self.hidden, frames // REDUCTION * last)):
       x = nn.relu(
@@ -232,11 +224,11 @@ class FrameDecoder(nn.Module):
     for number, units in enumerate((last, *reversed(self.channels))):
       steps = -(-lengths // (frames // x.shape[1]))
       mask = valid_frames(steps, x.shape[1])
-      x = Layer(units, "transposed", **conv, name=f"conv_{number}")(
+      x = Layer(units, "transposed", **shared, name=f"conv_{number}")(
         x, mask, train=train
       )
       x = zero_padding(nn.relu(x), steps)
       if number:
         x = jnp.repeat(x, POOL, axis=1)
     mask = valid_frames(lengths, frames)
-    return Layer(dim, "conv", **conv, name="frames")(x, mask, train=train)
+    return Layer(dim, "conv", **shared, name="frames")(x, mask, train=train)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ser_jax.nn.conv import ConvBlock, check_forms, conv_lengths
-from ser_jax.nn.conv_gradients import CONVOLUTIONS, check_convolution
+from ser_jax.nn.direct import convolution
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.gradient_reversal import reverse_gradient
 from ser_jax.nn.masking import valid_frames, zero_padding
@@ -134,14 +134,12 @@ class TDNNBiLSTM(nn.Module):
     channels: units of each time-delay layer.
     hidden: units of the LSTM in each direction.
     hoist: whether the LSTM projects its input before the scan.
-    convolution: see `nn/conv_gradients.py`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
   channels: int
   hidden: int
   hoist: bool
-  convolution: str
   axis_name: str | None
 
   @nn.compact
@@ -156,7 +154,7 @@ class TDNNBiLSTM(nn.Module):
         (2 * around + 1,),
         kernel_dilation=(dilation,),
         padding="SAME",
-        conv_general_dilated=CONVOLUTIONS[self.convolution],
+        conv_general_dilated=convolution,
         name=f"tdnn_{layer}",
       )(x)
       x = BatchNorm(self.axis_name, name=f"bn_{layer}")(
@@ -178,13 +176,11 @@ class CNNGRU(nn.Module):
   Attributes:
     hidden: units of the GRU.
     hoist: whether the GRU projects its input before the scan.
-    convolution: see `nn/conv_gradients.py`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
   hidden: int
   hoist: bool
-  convolution: str
   axis_name: str | None
 
   @nn.compact
@@ -200,7 +196,7 @@ class CNNGRU(nn.Module):
         (kernel,),
         strides=(2,),
         padding=(around,),
-        conv_general_dilated=CONVOLUTIONS[self.convolution],
+        conv_general_dilated=convolution,
         name=f"conv_{layer}",
       )(x)
       lengths = conv_lengths(lengths, kernel, kernel // 2, 2)
@@ -227,7 +223,6 @@ class SpeakerInvariant(nn.Module):
     hidden: units of the recurrent layer in each direction.
     conv_dropout: the share of 2D channels dropped.
     forms: of the first and of later 2D convolutions.
-    convolution: of 1D convolutions, see `nn/conv_gradients.py`.
     hoist: whether recurrent layers project their inputs before the scan.
     head: units of the heads' layers.
     head_dropout: the share of them dropped.
@@ -245,7 +240,6 @@ class SpeakerInvariant(nn.Module):
   hidden: int = 256
   conv_dropout: float = 0.1
   forms: tuple[str, str] = ("direct", "direct")
-  convolution: str = "direct"
   hoist: bool = True
   head: int = 128
   head_dropout: float = 0.5
@@ -264,7 +258,6 @@ class SpeakerInvariant(nn.Module):
     if self.depth < 1:
       raise ValueError(f"depth={self.depth} must be at least 1")
     check_forms(self.forms)
-    check_convolution(self.convolution)
     super().__post_init__()
 
   @nn.compact
@@ -309,9 +302,9 @@ class SpeakerInvariant(nn.Module):
     shared = {"hidden": self.hidden, "hoist": self.hoist, "name": "encoder"}
     shared["axis_name"] = self.axis_name
     if self.encoder == "tdnn_bilstm":
-      return TDNNBiLSTM(self.channels, convolution=self.convolution, **shared)
+      return TDNNBiLSTM(channels=self.channels, **shared)
     if self.encoder == "cnn_gru":
-      return CNNGRU(convolution=self.convolution, **shared)
+      return CNNGRU(**shared)
     return CNNBiGRU(
       depth=self.depth,
       channels=self.channels,

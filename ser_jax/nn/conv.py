@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from ser_jax.nn.direct import convolution
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.masking import valid_frames, zero_padding
 from ser_jax.nn.normalization import (
@@ -41,13 +42,7 @@ POOL = 2
 
 def conv(x: Maps, kernel: Kernel, stride: int = 1) -> Convolved:
   """XLA's convolution without padding."""
-  return jax.lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    "VALID",
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
+  return convolution(x, kernel, (stride, stride), "VALID")
 
 
 def _out(x: Maps, kernel: Kernel) -> tuple[int, int]:

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import scipy.fft
 from jaxtyping import Array, Complex, Float, Inexact
 
+from ser_jax.nn.direct import convolution
+
 Signal = Float[Array, "batch time inputs"]
 Filtered = Float[Array, "batch time outputs"]
 Kernel = Float[Array, "taps inputs outputs"]
@@ -98,14 +100,9 @@ def prepare(
 
 def _direct(kernel: Laid, x: Signal) -> Filtered:
   taps, inputs, _ = kernel[0].shape
-  return jax.lax.conv_general_dilated(
-    x,
-    kernel[0],
-    (1,),
-    [((taps - 1) // 2, taps // 2)],
-    dimension_numbers=("NWC", "WIO", "NWC"),
-    feature_group_count=x.shape[2] // inputs,
-  )
+  padding = (((taps - 1) // 2, taps // 2),)
+  groups = x.shape[2] // inputs
+  return convolution(x, kernel[0], (1,), padding, feature_group_count=groups)
 
 
 def _by_blocks(kernel: Kernel) -> tuple[Step]:
