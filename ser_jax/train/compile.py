@@ -1,7 +1,10 @@
 """Where steps meet devices: mesh, shardings, donation, jit, pmap, run axis.
 
 Outside this file arrays have the axes `[runs, batch, ...]`, states `[runs,
-...]`, on whatever devices; only here is it known how they are laid out.
+...]`, on whatever devices; only here is it known how they are laid out. The
+states of a program of one run have no run axis on devices: XLA on CPUs changes
+them where they lie, but with an axis of one it copies weights and moments
+first.
 """
 
 import dataclasses
@@ -56,21 +59,25 @@ class Layout:
 
   def place_runs(self, tree: PyTree) -> PyTree:
     """Puts arrays `[runs, ...]` where the programs want them."""
+    if self.size == 1:
+      tree = jax.tree.map(lambda x: x.reshape(x.shape[1:]), tree)
     if self.backend == "pmap":
       return self._copy_to_all(tree)
     return put(tree, self.shardings(tree))
 
+  @property
+  def run_axes(self) -> tuple[str, ...]:
+    """Over which axes of the mesh the first axes of a state are split."""
+    return ("run",) if self.size > 1 else ()
+
   def specs(self, tree: PyTree) -> PyTree:
-    """How arrays `[runs, ...]` are split; shares over the data axis, too."""
-    return jax.tree.map(
-      lambda x: (
-        PartitionSpec("run", "data")
-        if isinstance(x, Share)
-        else PartitionSpec("run")
-      ),
-      tree,
-      is_leaf=lambda x: isinstance(x, Share),
-    )
+    """How placed states are split; shares over the data axis, too."""
+
+    def split(x):
+      shared = ("data",) if isinstance(x, Share) else ()
+      return PartitionSpec(*self.run_axes, *shared)
+
+    return jax.tree.map(split, tree, is_leaf=lambda x: isinstance(x, Share))
 
   def shardings(self, tree: PyTree) -> PyTree:
     """The same on the mesh."""
@@ -124,8 +131,12 @@ class Layout:
     """Brings arrays `[runs, ...]` to the host."""
     if self.backend == "pmap":
       tree = jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
-      return jax.tree.map(lambda x: np.asarray(x)[0], jax.device_get(tree))
-    return get(tree)
+      tree = jax.tree.map(lambda x: np.asarray(x)[0], jax.device_get(tree))
+    else:
+      tree = get(tree)
+    if self.size == 1:
+      return jax.tree.map(lambda x: np.asarray(x)[None], tree)
+    return tree
 
   def fetch_item(self, tree: PyTree) -> PyTree:
     """Brings arrays `[runs, batch, ...]` to the host."""
@@ -245,7 +256,7 @@ class Program:
       The compiled function, not compiled yet.
     """
     layout = self._layout
-    over_runs = _over_runs(function, layout)
+    over_runs = _over_runs(function, layout, trains=self._trains)
     donate = (0,) if self._trains else ()
     if layout.backend == "pmap":
       return jax.pmap(
@@ -254,7 +265,8 @@ class Program:
         devices=layout.mesh.devices.ravel().tolist(),
         donate_argnums=donate,
       )
-    run, item = PartitionSpec("run"), PartitionSpec(*item_axes(self._stacked))
+    run = PartitionSpec(*layout.run_axes)
+    item = PartitionSpec(*item_axes(self._stacked))
     out = (state, run) if self._trains else item
     if layout.mesh.size > 1:
       # Left to itself, XLA reduces a recurrence's weight gradients at every
@@ -274,17 +286,24 @@ class Program:
     )
 
 
-def _over_runs(function: Callable, layout: Layout) -> Callable:
-  """Maps over the leading run axis; a single run is not batched at all."""
-  local = layout.size // layout.mesh.shape["run"]
-  if local > 1 or (layout.runs == "vmap" and layout.size > 1):
-    return jax.vmap(function, in_axes=(0, 0, 0, None))
+def _over_runs(function: Callable, layout: Layout, *, trains: bool) -> Callable:
+  """Maps over the run axis of a device's arrays; one run is not batched."""
 
-  def one_run(state, item, statistics, constants):
-    state, item, statistics = jax.tree.map(
-      lambda x: x[0], (state, item, statistics)
-    )
-    result = function(state, item, statistics, constants)
-    return jax.tree.map(lambda x: x[None], result)
+  def first(tree):
+    return jax.tree.map(lambda x: x[0], tree)
 
-  return one_run
+  def only(tree):
+    return jax.tree.map(lambda x: x[None], tree)
+
+  def sole_run(state, item, statistics, constants):
+    result = function(state, first(item), statistics, constants)
+    return result if trains else only(result)
+
+  def one_of_many(state, item, statistics, constants):
+    return only(function(*first((state, item, statistics)), constants))
+
+  if layout.size == 1:
+    return sole_run
+  if layout.size == layout.mesh.shape["run"]:
+    return one_of_many
+  return jax.vmap(function, in_axes=(0, 0, 0, None))

@@ -17,7 +17,7 @@ from ser_jax.tasks.classify import classify
 from ser_jax.train.compile import Program
 from ser_jax.train.devices import make_layout
 from ser_jax.train.sharing import sharing
-from ser_jax.train.state import init_state
+from ser_jax.train.state import TrainState, init_state
 from ser_jax.train.step import predict_step, several, train_step
 
 SIZE, TIME, DIM = 16, 6, 3
@@ -215,7 +215,8 @@ def test_shared_states_are_whole_ones(runs, changes):
   )
   placed = layout.place_runs(shared[0])
   moments = jax.tree.leaves(placed.opt_state["classify"].inner_state[0].mu)
-  for wanted, x in zip(jax.tree.leaves(whole[0].params), moments, strict=True):
+  whole = jax.tree.leaves(layout.place_runs(whole[0].params))
+  for wanted, x in zip(whole, moments, strict=True):
     assert x.ndim == wanted.ndim
     (size,) = {shard.data.size for shard in x.addressable_shards}
     assert size * len(x.addressable_shards) == x.size
@@ -241,6 +242,27 @@ def test_shared_states_take_two_collectives():
   more = np.subtract(counts[1], counts[0])
   parameters = len(jax.tree.leaves(state.params))
   np.testing.assert_array_equal(more, [1, 1, -parameters])
+
+
+def test_a_run_s_weights_change_where_they_lie():
+  """No copies of what a program was given to change, beside the gradient."""
+  tx = optax.adam(1e-3)
+
+  def train(state, item, *_, frames):
+    gradient = jax.grad(lambda w: jnp.sum(jnp.square(item @ w)))(state.params)
+    updates, opt_state = tx.update(gradient, state.opt_state)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(params=params, opt_state=opt_state), gradient[0, 0]
+
+  weight, layout = np.zeros((512, 512), np.float32), layout_of()
+  state = TrainState(0, weight, {}, tx.init(weight), 0)
+  state = jax.tree.map(lambda x: np.asarray(x)[None], state)
+  item = layout.place_item(np.ones((1, SIZE, 512), np.float32))
+  program = Program(layout, train, trains=True, name="train")
+  lowered = program.lower(layout.place_runs(state), item, {}, {}, ())
+  found = lowered.compile().memory_analysis()
+  assert found.alias_size_in_bytes >= 3 * weight.nbytes
+  assert found.temp_size_in_bytes < 1.1 * weight.nbytes
 
 
 def test_filler_changes_nothing():
