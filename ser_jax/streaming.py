@@ -194,7 +194,7 @@ def from_workdir(workdir: str | pathlib.Path, run: str | None = None) -> Stream:
   opened = trained.open_runs(folder, [run] if run else [], devices=1)
   config, recipe = opened.config, opened.recipe
   mean, deviation = (
-    {name: np.asarray(values)[0] for name, values in moments.items()}
+    {name: np.asarray(values) for name, values in moments.items()}
     for moments in (opened.statistics[0].mean, opened.statistics[0].deviation)
   )
   plan, moments = recipe.plans[WAVEFORM], None
@@ -204,7 +204,7 @@ def from_workdir(workdir: str | pathlib.Path, run: str | None = None) -> Stream:
     moments = mean[WAVEFORM], deviation[WAVEFORM]
   return Stream(
     system.make_model(config, classes=len(recipe.classes)),
-    jax.tree.map(lambda x: x[0], opened.weights[0].params),
+    opened.weights[0].params,
     samples=recipe.inputs[WAVEFORM]["dim"],
     precision=config.precision,
     moments=moments,

@@ -133,7 +133,7 @@ class Opened:
     speakers: that were trained on, at most.
     layout: devices, one run a program.
     tasks: of the last stage, as each kind of devices computes it.
-    weights: the best of each run, with a run axis of one, placed.
+    weights: the best of each run, placed for a program of one run.
     statistics: likewise, of each run's fold.
   """
 
@@ -268,7 +268,7 @@ def _statistics(arrays: dict[str, np.ndarray]) -> Statistics:
 def _restore(
   experiment: runs.Experiment, chosen: list[loop.Run]
 ) -> list[PyTree]:
-  """The best weights of each chosen run, with a run axis of one, placed."""
+  """The best weights of each chosen run, placed for a program of one."""
   names = [run.name for run in chosen]
   found = {}
   for group in experiment.groups:

@@ -49,9 +49,7 @@ def make_look(opened: Opened):
 
   def look(number: int, features: Features) -> dict[str, np.ndarray]:
     inputs, lengths = inference.pack(opened.recipe, [features], 1)
-    run = jax.tree.map(
-      lambda x: x[0], (opened.weights[number], opened.statistics[number])
-    )
+    run = opened.weights[number], opened.statistics[number]
     found = captured(*run, inputs, lengths)
     return {
       _name(keys): _heard(np.asarray(leaf)[0])

@@ -92,7 +92,7 @@ def pure_step(opened: Opened):
   """
   plans = device_plans(opened.recipe)
   pairs = [
-    jax.tree.map(lambda x: np.asarray(x)[0], pair)
+    jax.tree.map(np.asarray, pair)
     for pair in zip(opened.weights, opened.statistics, strict=True)
   ]
   structure = jax.tree.structure(pairs[0])
