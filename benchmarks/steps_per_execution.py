@@ -68,7 +68,9 @@ def measure(name: str, counts: list[int], size: int, repetitions: int) -> dict:
 def main() -> None:
   memory.keep_freed()  # as the programs do
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--systems", nargs="+", default=["own", "aae", "dat"])
+  parser.add_argument(
+    "--systems", nargs="+", default=["own", "aae", "aae_frames"]
+  )
   parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 8])
   parser.add_argument("--batch", type=int, default=32)
   parser.add_argument("--repetitions", type=int, default=7)

@@ -46,11 +46,6 @@ class Checkpoints:
       finally:
         self._manager.close()
 
-  @property
-  def latest(self) -> int | None:
-    """The newest complete step."""
-    return processes.on_primary(lambda: self._manager.latest_step())
-
   def progress(self) -> dict | None:
     """The bookkeeping of the newest checkpoint; None without one.
 

@@ -306,7 +306,7 @@ def _save(t: _Training) -> None:
   """Begins a checkpoint; orbax never sees device arrays."""
   fetch, books = t.engine.layout.fetch_runs, t.books
   complete = is_complete(books, t.settings)
-  kept = kept_trees(t.state, t.best, t.last, complete=complete)
+  kept = _kept(t.state, t.best, t.last, complete=complete)
   kept = {name: fetch(tree) for name, tree in kept.items()}
   newest = kept["last"] if complete else kept["state"].weights
   _mark(t, "a weight", are_finite(newest, len(t.runs)))
@@ -318,7 +318,7 @@ def _save(t: _Training) -> None:
   )
 
 
-def kept_trees(
+def _kept(
   state: TrainState, best: PyTree, last: PyTree, *, complete: bool
 ) -> dict[str, PyTree]:
   """What a checkpoint holds: the state, too, if training goes on from it."""
@@ -342,7 +342,7 @@ def _resume(
     return state, best, last, opened(diverged)
   books, fresh = Books(**progress), layout.fetch_runs(state)
   complete = is_complete(books, settings)
-  like = kept_trees(fresh, fresh.weights, fresh.weights, complete=complete)
+  like = _kept(fresh, fresh.weights, fresh.weights, complete=complete)
   found = checkpoints.restore(like)
   placed = {name: layout.place_runs(tree) for name, tree in found.items()}
   return placed.get("state", state), placed["best"], placed["last"], books

@@ -97,11 +97,10 @@ def test_a_kill_during_a_save_loses_nothing_older(tmp_path):
   done = subprocess.run([sys.executable, "-c", script])
   assert done.returncode == -signal.SIGKILL
   with Checkpoints(pathlib.Path(tmp_path)) as checkpoints:
-    assert checkpoints.latest in (1, 2)
+    assert checkpoints.progress()["epoch"] in (1, 2)
     arrays = checkpoints.restore({"w": np.zeros((2000, 2000))})
-    assert checkpoints.progress()["epoch"] == checkpoints.latest
     expected = np.random.default_rng(0).normal(size=(2000, 2000))
     np.testing.assert_array_equal(arrays["w"], expected)
     checkpoints.save(3, arrays, {"epoch": 3})
   with Checkpoints(tmp_path) as checkpoints:
-    assert checkpoints.latest == 3
+    assert checkpoints.progress() == {"epoch": 3}
