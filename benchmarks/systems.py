@@ -137,6 +137,7 @@ class Bench:
       runs.initial_state(experiment, self.stage.task, group)
     )
     self.statistics = runs.group_statistics(experiment, group)
+    self._weights = self.state.weights
 
   def items(self) -> Iterator[tuple[Frames, PyTree]]:
     """What the steps of one epoch are fed."""
@@ -148,11 +149,13 @@ class Bench:
       *(self.state, self.layout.place_item(item)),
       *(self.statistics, self.engine.constants, frames),
     )
+    # Once a training, not once a prediction: as after an epoch.
+    self._weights = self.state.weights
     return totals
 
   def predict(self, frames: Frames, item: PyTree) -> PyTree:
     """One prediction step."""
     return self.engine.predict(
-      *(self.state.weights, self.layout.place_item(item)),
+      *(self._weights, self.layout.place_item(item)),
       *(self.statistics, self.engine.constants, frames),
     )
