@@ -63,10 +63,11 @@ TABLE_2 = {
   "depth4": ("52.3 6.3, 55.3 8.4, 54.3 9.6, 55.8 8.8",
              "46.5 6.1, 45.3 9.0, 45.4 7.8, 45.3 9.0"),
 }  # fmt: skip
+WITHOUT = ("no_copies", "no_course")  # of best
 # With the adversary; the thesis does not say which gamma.
 TABLE_3 = {
-  "tdnn_bilstm": ("61.4 8.7", "52.4 10.9"),
-  "cnn_gru": ("44.2 4.7", "30.5 4.6"),
+  ("mfcc", "tdnn_bilstm"): ("61.4 8.7", "52.4 10.9"),
+  ("logmfb_pitch", "cnn_gru"): ("44.2 4.7", "30.5 4.6"),
 }
 
 
@@ -79,8 +80,8 @@ def paper(
   cells = None
   if column is not None and encoder in table:
     cells = table[encoder][column].split(", ")[list(GAMMAS).index(gamma)]
-  elif column is not None and encoder in TABLE_3 and gamma != "plain":
-    cells = TABLE_3[encoder][column]
+  elif column is not None and (features, encoder) in TABLE_3:
+    cells = TABLE_3[features, encoder][column] if gamma != "plain" else None
   if cells is None:
     return None
   mean, deviation = map(float, cells.split())
@@ -97,13 +98,13 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
       "loss": ("legacy",),
       "ours": ("best",),
       "normalize": ("by_speaker",),
-      "without": ("no_copies", "no_course"),
+      "without*": WITHOUT,
       "corpus": tuple(CLASSES),
     },
   )
   if given["ours"]:
     return _best(given)
-  for word in filter(None, (given["normalize"], given["without"])):
+  for word in filter(None, (given["normalize"], *given["without"])):
     raise ValueError(f"{word} goes with best: the thesis has nothing like it.")
   encoder = given["encoder"] or "depth1"
   usual = "logmfb_pitch" if encoder == "cnn_gru" else "mfcc"
@@ -155,10 +156,11 @@ def _best(given: dict) -> common.ConfigDict:
   config = common.get_config()
   common.use_corpus(config, corpus)
   config.system = "dat"
-  parts = ("best", given["without"], given["normalize"])
+  without = [word for word in WITHOUT if word in given["without"]]
+  parts = ("best", *without, given["normalize"])
   config.variant = "-".join(filter(None, parts))
   config.data.features = "dat_best"
-  if given["without"] != "no_copies":
+  if "no_copies" not in without:
     config.data.speeds = (0.95, 1.05)
   config.data.classes = CLASSES[corpus]
   normalize = "speaker" if given["normalize"] else "train"
@@ -169,7 +171,7 @@ def _best(given: dict) -> common.ConfigDict:
     "clip": 5.0,
     "normalize": normalize,
   }
-  course = () if given["without"] == "no_course" else ("course",)
+  course = () if "no_course" in without else ("course",)
   names = ("is13", "is10", *course)
   config.data.inputs = {name: dict(usual) for name in names}
   config.model.update(

@@ -35,6 +35,8 @@ from ser_jax.train import loop
 
 LOG = logging.getLogger("ser_jax.reproduce")  # Run as __main__, too.
 FUNCTIONALS, WINDOWS = "functionals", "windows"
+# What a table file tells of its table, see `tables.render`.
+TOLD = ("by", "extra", "note", "published")
 
 
 def load_table(path: str, corpus: str) -> dict:
@@ -223,7 +225,7 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   reports = conditions.read(table["rows"], folder)
   kind = contour_tables if table["metric"] == "ccc" else tables
   found = kind.compare(table["rows"], reports, table["metric"])
-  found |= {key: table[key] for key in ("by", "extra") if key in table}
+  found |= {key: table[key] for key in TOLD if key in table}
   whose = corpus, table["paper_corpus"]
   text = kind.render(found, table["title"], *whose)
   atomic.write_text(folder / "table.json", json.dumps(found, indent=1))

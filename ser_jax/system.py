@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
+import numpy as np
 import optax
+from jaxtyping import Int
 
 from ser_jax.data.statistics import Statistics
 from ser_jax.errors import UserError
@@ -53,6 +56,23 @@ def make_model(config, kind: str | None = None, **sizes: int | str | None):
   return models[kind or device_kind()]
 
 
+def count_speakers(config, folds: Iterable[Int[np.ndarray, "speakers"]]) -> int:
+  """Outputs of a speaker head, the same in every fold.
+
+  Args:
+    config: the whole config.
+    folds: of each, the speakers' numbers (see `Statistics.speaker_class`).
+
+  Returns:
+    The training speakers of the fold that has most; with
+    `task.legacy_thesis_loss` all of the corpus, heard or not, as in the thesis'
+    code (snippet 11: 10 and 24).
+  """
+  if config.task.get("legacy_thesis_loss", False):
+    return max(map(len, folds))
+  return 1 + max(int(numbers.max()) for numbers in folds)
+
+
 def make_stages(
   config,
   layout: Layout,
@@ -82,7 +102,9 @@ def make_stages(
     config,
     kind,
     classes=classes,
-    speakers=1 + max(int(s.speaker_class.max()) for s in statistics.values()),
+    speakers=count_speakers(
+      config, (found.speaker_class for found in statistics.values())
+    ),
     axis_name=layout.axis_name,
   )
 

@@ -19,7 +19,7 @@ from ser_jax.data.statistics import InputPlan, Statistics
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import FoldArrays, Recipe
-from ser_jax.system import KINDS, make_stages
+from ser_jax.system import KINDS, count_speakers, make_stages
 from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import groups, loop
 from ser_jax.train.compile import Layout
@@ -182,7 +182,9 @@ def open_runs(
     config=config,
     recipe=recipe,
     names=tuple(run.name for run in chosen),
-    speakers=1 + max(int(f["speaker_class"].max()) for f in folds.values()),
+    speakers=count_speakers(
+      config, (found["speaker_class"] for found in folds.values())
+    ),
     layout=experiment.layout,
     tasks=tasks,
     weights=_restore(experiment, chosen),

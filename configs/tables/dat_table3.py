@@ -30,4 +30,5 @@ def get_table(corpus: str) -> dict:
     "metric": "wa",
     "rows": [*rows.baselines(cells[0]["config"]), *cells],
     "x": "gamma of the reversal",
+    "note": rows.AT_48_KHZ if corpus == "ravdess" else "",
   }

@@ -42,7 +42,8 @@ def get_table(corpus: str) -> dict:
   """One row an optimizer; every corpus that configs/aae.py knows."""
 
   def dense():
-    config = aae.get_config(f"utt_base,emotion,{corpus}")
+    # One speaker alone may lack a class.
+    config = aae.get_config(f"utt_base,emotion,usual_folds,{corpus}")
     config.data.features = "egemaps"
     config.epochs = 40
     return config

@@ -108,17 +108,19 @@ def told(row: dict, report: dict) -> dict:
   }
 
 
-def render(rows: list[dict]) -> str:
+def render(rows: list[dict], note: str = "") -> str:
   """Notes under a table: warnings, changes, and comparisons left out.
 
   Args:
     rows: of the table, with what `told` and `pairing.against` keep of them.
+    note: what the table file has to say of the paper's figures.
 
   Returns:
     Markdown that ends with an empty line; empty where there is no note.
   """
   rows = [row for row in rows if "warnings" in row]
-  lines = [
+  lines = [note] if note else []
+  lines += [
     text if len(labels) == len(rows) else f"{text} Rows: {'; '.join(labels)}."
     for text, labels in _by_text(rows, lambda row: row["warnings"]).items()
   ]

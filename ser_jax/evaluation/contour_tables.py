@@ -65,7 +65,7 @@ def render(
   """The table as Markdown.
 
   Args:
-    found: see `compare`.
+    found: see `compare`; `note` as in `tables.render`.
     title: of the table.
     corpus: what ours is measured on.
     paper_corpus: what the paper's is.
@@ -79,7 +79,8 @@ def render(
     header += [f"ours, {name}", "95 %", "plain"]
   header += ["difference", "p", "p (Holm)", "folds × seeds"]
   lines = [_line(row, found["targets"]) for row in found["rows"]]
-  notes = conditions.render(found["rows"]) + NOTES + pairing.NOTES
+  notes = conditions.render(found["rows"], found.get("note", ""))
+  notes += NOTES + pairing.NOTES
   return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
 
 

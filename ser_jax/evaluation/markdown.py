@@ -54,7 +54,7 @@ def protocol_warnings(found: dict) -> list[str]:
   elif found["speakers"] < statistics.FEW:
     warnings.append(
       f"95 % intervals over {found['speakers']} speakers are too narrow: with "
-      "5 to 9, in simulations, 83 to 91 % held the true figure."
+      "5 to 10, in simulations, 83 to 91 % held the true figure."
     )
   if found.get("diverged"):
     warnings.append(

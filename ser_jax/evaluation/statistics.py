@@ -14,7 +14,7 @@ from jaxtyping import Float, Num
 
 RESAMPLES = 2000
 # Speakers under which there is no interval, and under which it is too narrow.
-FEWEST, FEW = 5, 10
+FEWEST, FEW = 5, 11
 
 
 def mean_and_std(values: Float[np.ndarray, "runs"]) -> dict[str, float]:

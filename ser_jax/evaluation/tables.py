@@ -58,7 +58,7 @@ def compare(rows: list[dict], reports: dict[str, dict], metric: str) -> dict:
   for row in rows:
     report, other = (reports.get(row[key]) for key in ("name", "against"))
     entry = pairing.measured(row, report)
-    entry |= {key: row.get(key) for key in ("panel", "recalls")}
+    entry |= {key: row.get(key) for key in ("panel", "recalls", "paper_wa")}
     if report is not None:
       entry |= {
         "summary": report["summary"],
@@ -122,8 +122,9 @@ def render(
   """The table as Markdown.
 
   Args:
-    found: see `compare`; `extra` names further columns, of `EXTRA`, and `by`
-      says what figures are means over, of `OURS`.
+    found: see `compare`; `extra` names further columns, of `EXTRA`, `by` says
+      what figures are means over, of `OURS`, `note` what is to be known of the
+      paper's figures, and `published` what the paper calls them.
     title: of the table.
     corpus: what ours is measured on.
     paper_corpus: what the paper's is.
@@ -137,7 +138,7 @@ def render(
   header = [
     *(
       "",
-      f"paper{theirs}, {metric} %",
+      f"paper{theirs}, {found.get('published', metric)} %",
       f"ours, {metric} %",
       "95 %",
       "last epoch",
@@ -154,7 +155,7 @@ def render(
     for line, row in zip(lines, found["rows"], strict=True):
       line += cells(row, found["metric"])
   text = f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n"
-  text += conditions.render(found["rows"]) + notes
+  text += conditions.render(found["rows"], found.get("note", "")) + notes
   return text + _recalls(found["rows"], theirs)
 
 
@@ -186,6 +187,11 @@ def _cells_of_folds(row: dict, metric: str) -> list[str]:
   return [spread(row["summary"][metric], row["runs"]), p]
 
 
+def _cells_of_paper_wa(row: dict, metric: str) -> list[str]:
+  del metric
+  return [_published(row["paper_wa"])]
+
+
 def _cells_of_validation(row: dict, metric: str) -> list[str]:
   del metric
   if "validation" not in row:
@@ -194,14 +200,20 @@ def _cells_of_validation(row: dict, metric: str) -> list[str]:
 
 
 EXTRA = {
+  "paper_wa": (["paper, WA %"], _cells_of_paper_wa, ""),
   "folds": (["folds %", "p (t)"], _cells_of_folds, FOLDS),
   "validation": (["validation %"], _cells_of_validation, VALIDATION),
 }
 
 
+def _published(figure: tuple[float, float | None] | None) -> str:
+  """A paper's mean and deviation, as printed; empty where it has none."""
+  mean, deviation = figure or ("", None)
+  return f"{mean}" if deviation is None else f"{mean} ± {deviation}"
+
+
 def _line(row: dict, metric: str, by: str) -> list[str]:
-  mean, deviation = row["paper"] or ("", None)
-  paper = f"{mean}" if deviation is None else f"{mean} ± {deviation}"
+  paper = _published(row["paper"])
   if "summary" not in row:
     return [row["label"], paper, *["not yet"], *[""] * 7]
   summary, other = row["summary"], "uar" if metric == "wa" else "wa"

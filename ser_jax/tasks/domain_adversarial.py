@@ -97,7 +97,8 @@ def domain_adversarial(
     label_smoothing: of the emotions.
     legacy_thesis_loss: minimise `J_e - lambda J_s` for all parameters, with a
       softmax before the cross-entropy's own, as the thesis' code does: its
-      speaker head *maximises* its own loss.
+      speaker head *maximises* its own loss. That head has an output for every
+      speaker of the corpus (see `ser_jax.system.count_speakers`).
     axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
