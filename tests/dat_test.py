@@ -96,7 +96,12 @@ def test_all_classes_of_the_corpus_are_asked_for(corpus):
 
 @pytest.mark.parametrize(
   "words",
-  ["best", "best,by_speaker", "best,no_copies", "best,no_course,no_copies,by_speaker"],
+  [
+    "best",
+    "best,by_speaker",
+    "best,no_copies",
+    "best,no_course,no_copies,by_speaker",
+  ],
 )
 def test_functionals_take_real_steps(
   synthetic_shards, tmp_path, words, opensmile_installed

@@ -299,7 +299,7 @@ def test_tables_and_corpora_are_checked(path, corpus, message):
       for number, count in ((1, 16), (2, 16), (3, 12))),
     ("dat_table1", "ravdess", 16),
     ("dat_legacy", "emodb", 8),
-    ("dat_best", "ravdess", 6),
+    ("dat_best", "ravdess", 8),
     ("aae_table1", "emodb", 10),
     ("aae_table1", "iemocap", 15),
     ("dcaen_table1", "ravdess", 9),

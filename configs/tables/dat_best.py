@@ -3,9 +3,9 @@
   python -m ser_jax.reproduce --table=configs/tables/dat_best.py \
       --corpus=emodb --raw=DIR --seeds=5 --set=steps_per_execution=8
 
-Either normalisation, by the training part and by speaker (transductive), has its
-own rows: `best` is tested against the linear SVM on IS13's functionals that is
-normalised as it is, and what lacks a part of it against `best`.
+Either normalisation, by the training part and by speaker (transductive), has
+its own rows: `best` is tested against the linear SVM on IS13's functionals that
+is normalised as it is, and what lacks a part of it against `best`.
 """
 
 from configs import dat

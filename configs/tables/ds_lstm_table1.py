@@ -8,16 +8,16 @@ on the same spectrograms (Base 4), and the dual-level model against the average
 of three LSTMs on the same inputs (Base 5). Ablations, which the paper does not
 have, are of the dual-sequence network alone.
 
-Speakers of the test part are out of training here, as they are not in the paper:
---set=protocol.name=random has them on both sides.
+Speakers of the test part are out of training here, as they are not in the
+paper: --set=protocol.name=random has them on both sides.
 """
 
 from configs import ds_lstm
 from configs.tables import rows
 
 NOTE = (
-  "The paper's figures are of five folds with the same speakers in training and "
-  "test, which is easier."
+  "The paper's figures are of five folds with the same speakers in training "
+  "and test, which is easier."
 )
 AGAINST = {"ds_lstm": "base4", "dual": "base5"}
 

@@ -153,7 +153,7 @@ def test_speaker_dependent_folds_are_in_the_headline(folder):
 @pytest.mark.parametrize(
   ("speakers", "note"),
   [(4, "No 95 % intervals: 4 "), (6, "over 6 speakers are too narrow"),
-   (10, None)],
+   (10, "over 10 speakers are too narrow"), (11, None)],
 )  # fmt: skip
 def test_intervals_over_few_speakers_are_told_of(folder, speakers, note):
   with np.load(folder / "predictions.npz") as stored:

@@ -267,3 +267,15 @@ def test_nothing_is_drawn_of_nothing(tmp_path):
   found = tables.compare(rows, {"svm": report(A)}, "wa")
   tables.draw(found, tmp_path / "x.png", "Table", "x", "emodb", "emodb")
   assert not (tmp_path / "x.png").exists()
+
+
+def test_what_a_table_file_says_of_the_paper_is_told():
+  rows = [row | {"paper_wa": (70.1, 0.4)} for row in ROWS]
+  found = tables.compare(rows, REPORTS, "uar")
+  told = {"note": "Easier.", "published": "accuracy", "extra": ("paper_wa",)}
+  text = tables.render(found | told, "Table 1", "emodb", "iemocap")
+  header, _, first, *_ = [x for x in text.splitlines() if x.startswith("|")]
+  assert header.startswith("|  | paper on iemocap, accuracy % |")
+  assert header.endswith("| paper, WA % |")
+  assert first.endswith("| 70.1 ± 0.4 |")
+  assert "> **Note.** Easier." in text
