@@ -15,8 +15,8 @@ from configs import dat
 # Of the thesis' tables on RAVDESS, whose recordings are at 48 kHz.
 AT_48_KHZ = (
   "The thesis' features of RAVDESS are not ours, going by its snippets: they "
-  "load at 48 kHz and take spectra and mel bands as if it were 16 kHz; ours are "
-  "of audio at 16 kHz."
+  "load at 48 kHz and take spectra and mel bands as if it were 16 kHz; ours "
+  "are of audio at 16 kHz."
 )
 # openSMILE's sets of functionals.
 SVMS = ("egemaps", "is10_functionals", "is13_functionals")
