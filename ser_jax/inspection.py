@@ -84,7 +84,7 @@ def _write(
   """Writes a run's file, if there is something to write."""
   path = predictions.file_of(experiment.workdir, run, stem)
   if arrays:
-    processes.only_primary(atomic.write_arrays)(path, arrays)
+    processes.on_primary(lambda: atomic.write_arrays(path, arrays))
 
 
 def describe(

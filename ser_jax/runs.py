@@ -227,22 +227,22 @@ def train_group(
     taken = None
     if stage.takes:
       taken = _taken(layout.fetch_runs(best), stage.takes)
-    state = initial_state(experiment, stage.task, group, taken)
+    fresh = initial_state(experiment, stage.task, group, taken)
     hooks = loop.Hooks(
       score=lambda run, scores: predictions.score(
         dataset, experiment.statistics[run.fold], run, scores
       ),
-      log=processes.only_primary(log.append),
-      rewind=processes.only_primary(
-        functools.partial(
-          log.rewind, {(r.fold, r.seed, r.rate) for r in group}, stage.name
+      log=lambda line: processes.on_primary(lambda: log.append(line)),
+      rewind=lambda epoch, stage=stage.name: processes.on_primary(
+        lambda: log.rewind(
+          {(r.fold, r.seed, r.rate) for r in group}, stage, epoch
         )
       ),
       should_stop=should_stop,
     )
     with Checkpoints(_checkpoints(experiment, group, stage)) as checkpoints:
       best, last, books = loop.fit(
-        *(engine, group, layout.place_runs(state), stats),
+        *(engine, group, fresh, stats),
         *(_settings(experiment, stage), checkpoints, hooks, diverged),
       )
     diverged = books.diverged
@@ -361,7 +361,8 @@ def save_predictions(
       if run.name in left_out:
         continue
       fold = experiment.statistics[run.fold]
-      processes.only_primary(atomic.write_arrays)(
-        predictions.file_of(experiment.workdir, run, stem),
-        predictions.of_part(experiment.dataset, fold, run, part, found),
+      path = predictions.file_of(experiment.workdir, run, stem)
+      arrays = predictions.of_part(experiment.dataset, fold, run, part, found)
+      processes.on_primary(
+        functools.partial(atomic.write_arrays, path, arrays)
       )

@@ -67,6 +67,8 @@ def _make(workdir: pathlib.Path) -> None:
 
 
 def _write(workdir: pathlib.Path, stem: str, found: dict, text: str) -> None:
-  write = processes.only_primary(atomic.write_text)
-  write(workdir / f"{stem}.json", json.dumps(found, indent=2))
-  write(workdir / f"{stem}.md", text)
+  def write() -> None:
+    atomic.write_text(workdir / f"{stem}.json", json.dumps(found, indent=2))
+    atomic.write_text(workdir / f"{stem}.md", text)
+
+  processes.on_primary(write)

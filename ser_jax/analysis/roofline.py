@@ -16,7 +16,7 @@ from jaxtyping import Array
 from ser_jax.analysis.cost import PRODUCTS, Op
 from ser_jax.errors import UserError
 from ser_jax.train.optimizers import parse_arguments
-from ser_jax.train.precision import PRODUCTS as JAX_PRECISIONS
+from ser_jax.train.precision import products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +165,7 @@ def measure(device: jax.Device, precision: str) -> Peaks:
   if precision == "bfloat16":
     dtypes["bf16"] = jnp.bfloat16
   flops = {}
-  with jax.default_matmul_precision(JAX_PRECISIONS[precision]):
+  with jax.default_matmul_precision(products(precision)):
     for name, dtype in dtypes.items():
       # Its own square.
       matrix = jax.device_put(jnp.full((size, size), 1 / size, dtype), device)

@@ -3,7 +3,8 @@
 import logging
 
 import jax
-from jax.sharding import AxisType
+import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from ser_jax.errors import UserError
 from ser_jax.train.compile import Layout
@@ -80,13 +81,22 @@ def make_layout(
     )
   if jax.process_count() > 1:
     _check_processes(config, along_run * along_data)
-  mesh = jax.make_mesh(
-    (along_run, along_data),
-    ("run", "data"),
-    axis_types=(AxisType.Auto, AxisType.Auto),
-    devices=devices[: along_run * along_data],
-  )
+  mesh = _make_mesh(devices, along_run, along_data)
   return Layout(config.backend, config.runs, mesh, size)
+
+
+def _make_mesh(devices: list[jax.Device], run: int, data: int) -> Mesh:
+  """As many of the devices as are asked for, neighbours along the axes.
+
+  Which devices are neighbours JAX knows of whole TPU slices alone, and of other
+  numbers than make a cuboid it says nothing but AssertionError.
+  """
+  shape, names = (run, data), ("run", "data")
+  kinds = (AxisType.Auto, AxisType.Auto)
+  if run * data == len(devices):
+    return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
+  chosen = np.array(devices[: run * data]).reshape(shape)
+  return Mesh(chosen, names, axis_types=kinds)
 
 
 def _check_settings(config) -> None:

@@ -103,7 +103,7 @@ class _Training:
 def fit(
   engine: Engine,
   runs: Sequence[Run],
-  state: TrainState,
+  fresh: TrainState,
   statistics: PyTree,
   settings: Settings,
   checkpoints: Checkpoints,
@@ -115,7 +115,7 @@ def fit(
   Args:
     engine: the compiled steps.
     runs: the group, in the order of the run axis.
-    state: the initial states, placed.
+    fresh: the initial states, on the host.
     statistics: of each run's fold, placed.
     settings: lengths and selection.
     checkpoints: the group's folder.
@@ -132,7 +132,7 @@ def fit(
   """
   training = _Training(
     *(engine, runs, statistics, settings, checkpoints, hooks),
-    *_resume(engine, state, settings, diverged, checkpoints),
+    *_resume(engine, fresh, settings, diverged, checkpoints),
   )
   books = training.books
   hooks.rewind(books.epoch)
@@ -328,21 +328,25 @@ def _kept(
 
 def _resume(
   engine: Engine,
-  state: TrainState,
+  fresh: TrainState,
   settings: Settings,
   diverged: Sequence[int],
   checkpoints: Checkpoints,
-) -> tuple[TrainState, PyTree, PyTree, Books]:
-  """The newest checkpoint if there is one, else the start."""
+) -> tuple[TrainState | None, PyTree, PyTree, Books]:
+  """The newest checkpoint if there is one, else the start.
+
+  A training that is complete has no state.
+  """
   layout, progress = engine.layout, checkpoints.progress()
   if progress is None:
+    state = layout.place_runs(fresh)
     # The step consumes its argument: these weights need their own buffers.
     everyone, weights = np.ones(layout.size, bool), state.weights
     best, last = (layout.select(everyone, weights, weights) for _ in range(2))
     return state, best, last, opened(diverged)
-  books, fresh = Books(**progress), layout.fetch_runs(state)
+  books = Books(**progress)
   complete = is_complete(books, settings)
   like = _kept(fresh, fresh.weights, fresh.weights, complete=complete)
   found = checkpoints.restore(like)
   placed = {name: layout.place_runs(tree) for name, tree in found.items()}
-  return placed.get("state", state), placed["best"], placed["last"], books
+  return placed.get("state"), placed["best"], placed["last"], books

@@ -22,7 +22,7 @@ from ser_jax.errors import UserError
 from ser_jax.tasks.task import LossFn, Params, Phase, Task
 
 LOG = logging.getLogger(__name__)
-# JAX's name of how products are made.
+# JAX's name of how products are made; see `products`.
 PRODUCTS = {
   "float32": "float32",
   "tf32": "tensorfloat32",
@@ -47,6 +47,24 @@ def check(precision: str) -> None:
     )
 
 
+def products(precision: str) -> str:
+  """JAX's name of how products are made on these devices.
+
+  XLA's own kernels for NVIDIA GPUs (Triton's) take TF32 for "default" alone:
+  under "tensorfloat32", which libraries' kernels obey, they compute in float32.
+  On TPUs "default" is a single pass of bfloat16.
+
+  Args:
+    precision: a name of `PRODUCTS`.
+
+  Returns:
+    What `jax.default_matmul_precision` takes.
+  """
+  if precision == "tf32" and jax.default_backend() == "gpu":
+    return "default"
+  return PRODUCTS[precision]
+
+
 def in_precision(task: Task, precision: str) -> Task:
   """The task, computed in another precision.
 
@@ -59,7 +77,7 @@ def in_precision(task: Task, precision: str) -> Task:
   """
   # Steps say how products are made: a context that ends with the forward pass
   # would not reach backward passes of our own.
-  task = dataclasses.replace(task, products=PRODUCTS[precision])
+  task = dataclasses.replace(task, products=products(precision))
   if precision != "bfloat16":
     return task
 
@@ -97,7 +115,7 @@ def computed(
   """
 
   def run(params: Params, inputs: PyTree, *others, **options) -> PyTree:
-    with jax.default_matmul_precision(PRODUCTS[precision]):
+    with jax.default_matmul_precision(products(precision)):
       if precision == "bfloat16":
         params, inputs = _cast((params, inputs), jnp.bfloat16)
       found = function(params, inputs, *others, **options)

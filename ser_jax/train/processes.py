@@ -66,7 +66,7 @@ def on_primary(work: Callable[[], object]):
     Its result, on every process.
 
   Raises:
-    UserError: `work` raised it, then on every process.
+    UserError: `work` raised it, or OSError, then on every process.
   """
   if jax.process_count() == 1:
     return work()
@@ -74,7 +74,7 @@ def on_primary(work: Callable[[], object]):
   if primary():
     try:
       answer = {"value": work()}
-    except UserError as error:
+    except (UserError, OSError) as error:  # or a disk is full
       answer = {"error": str(error)}
   text = json.dumps(answer).encode()
   size = int(broadcast(np.int32(len(text))))

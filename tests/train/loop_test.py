@@ -149,7 +149,7 @@ class Bench:
       best, last, books = loop.fit(
         self.engine,
         self.runs,
-        layout.place_runs(state),
+        state,
         self.statistics,
         settings,
         checkpoints,

@@ -63,6 +63,19 @@ def products_of(lowered):
   return re.findall(rf"({kinds}.*) -> tensor", lowered.as_text())
 
 
+def test_gpus_take_tf32_where_nothing_is_asked(monkeypatch):
+  """XLA's Triton kernels do under Precision.DEFAULT and no other."""
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert precision.products("tf32") == "default"
+  assert precision.products("float32") == "float32"
+  task, state, batch = one_batch("aae")
+  step = functools.partial(
+    train_step, task=precision.in_precision(task, "tf32"), total_steps=9
+  )
+  program = str(jax.make_jaxpr(step)(state, batch))
+  assert "Precision.DEFAULT)" in program and "Precision.HIGH)" not in program
+
+
 @pytest.mark.parametrize("name", systems.SYSTEMS)
 def test_half_precision_is_near(name):
   task, state, batch = one_batch(name)
