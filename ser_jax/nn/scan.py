@@ -91,8 +91,14 @@ def _product(weights: dict[str, Weight], name: str, left: Rows) -> Rows:
 
 def _forward(step: Step, weights: dict[str, Weight], constants, carry, xs):
   def run(probes, constants, carry, xs):
-    def body(carry, item):
-      x, probe = item
+    # Gates are computed again backwards, products are not: on GPUs each value
+    # that a step keeps is a kernel of its own.
+    @functools.partial(
+      jax.checkpoint,
+      policy=jax.checkpoint_policies.dots_saveable,
+      prevent_cse=False,
+    )
+    def watched(probe, constants, carry, x):
       lefts = {}
 
       def product(name, left):
@@ -101,6 +107,10 @@ def _forward(step: Step, weights: dict[str, Weight], constants, carry, xs):
 
       carry, y = step(product, constants, carry, x)
       return carry, (y, lefts)
+
+    def body(carry, item):
+      x, probe = item
+      return watched(probe, constants, carry, x)
 
     carry, (ys, lefts) = jax.lax.scan(body, carry, (xs, probes))
     return (carry, ys), lefts
