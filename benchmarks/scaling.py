@@ -61,7 +61,7 @@ def count(name: str, devices: int, batch: int, peaks: Peaks) -> dict:
     layout.place_runs(state),
     layout.place_item(item),
     runs.group_statistics(experiment, experiment.groups[0]),
-    engine.constants,
+    compiled.whole_corpus(experiment, engine.constants),
     frames,
   )
   found = compiled.describe(lowered.compile().as_text(), peaks)

@@ -33,6 +33,9 @@ _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join the other processes of a cluster first."
 )
 
+# So that --help lists its flags, too.
+flags.adopt_module_key_flags(after_training)
+
 
 def default_workdir(config) -> pathlib.Path:
   """A folder named after what is trained."""
@@ -89,7 +92,8 @@ def run(argv) -> int:
         report = experiment.train(config, workdir, should_stop=should_stop)
   except Stopped:
     return command_line.stopped(seen)
-  processes.only_primary(print)(report["text"])
+  if processes.primary():
+    print(report["text"])
   return 1 if report.get("diverged") else 0
 
 

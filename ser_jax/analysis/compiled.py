@@ -130,7 +130,7 @@ def _stage(
   arguments = (
     layout.place_item(item),
     runs.group_statistics(experiment, group),
-    _whole_corpus(experiment, engine.constants),
+    whole_corpus(experiment, engine.constants),
     frames,
   )
   programs = {}
@@ -158,7 +158,7 @@ def state_shapes(experiment: runs.Experiment, stage: Stage) -> TrainState:
   )
 
 
-def _whole_corpus(experiment: runs.Experiment, constants: PyTree) -> PyTree:
+def whole_corpus(experiment: runs.Experiment, constants: PyTree) -> PyTree:
   """The source's arrays, as large as if it held every utterance."""
   axis = 1 if experiment.layout.backend == "pmap" else 0
   examples = experiment.dataset.examples

@@ -150,7 +150,8 @@ def _loop(
   module: Module, instruction: Instruction, times: int, nesting: int
 ) -> Iterator[Op | Loop]:
   found = re.search(r'known_trip_count":\{"n":"(\d+)"', instruction.attributes)
-  trips = int(found.group(1)) if found else None
+  condition = instruction.called("condition")
+  trips = int(found.group(1)) if found else _bound(module, condition)
   rounds = 1 if trips is None else trips
   body = list(
     _visit(module, instruction.called("body"), times * rounds, nesting + 1)
@@ -167,8 +168,20 @@ def _loop(
     nesting=nesting,
   )
   yield from body
-  condition = instruction.called("condition")
   yield from _visit(module, condition, times * (rounds + 1), nesting + 1)
+
+
+def _bound(module: Module, condition: str) -> int | None:
+  """What a loop counts to, if its condition is `i < N`: TPUs say no more.
+
+  JAX's loops with a bound count from 0.
+  """
+  computation = module.computations[condition]
+  root = next(one for one in computation.values() if one.root)
+  if root.opcode != "compare" or "direction=LT" not in root.attributes:
+    return None
+  limit = computation[root.operands[1]]
+  return int(limit.inside) if limit.opcode == "constant" else None
 
 
 def _branches(instruction: Instruction) -> list[str]:

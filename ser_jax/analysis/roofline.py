@@ -111,7 +111,8 @@ def find_peaks(
     flops = peaks.flops | {"f32": peaks.flops["bf16"]}
     return dataclasses.replace(peaks, flops=flops)
   if "=" in text:
-    given = parse_arguments(text, "config.analysis.peaks")
+    example = "flops=67e12,bytes=4.8e12"
+    given = parse_arguments(text, "config.analysis.peaks", example)
     if not {"flops", "bytes"} <= given.keys() <= {"flops", "bytes", "link"}:
       raise UserError(
         f"config.analysis.peaks={text!r} must give flops and bytes, and may "

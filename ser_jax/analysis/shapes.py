@@ -116,7 +116,9 @@ def utterance_frames(config, inputs: dict[str, dict]) -> dict[str, int]:
   Raises:
     UserError: an input that does not exist, or a length below 1.
   """
-  given = parse_arguments(config.frames, "config.analysis.frames")
+  given = parse_arguments(
+    config.frames, "config.analysis.frames", "mfcc=400,s1=500"
+  )
   frames = {
     name: given.get(name, int(config.seconds * (spec["frame_rate"] or 0)) or 1)
     for name, spec in inputs.items()

@@ -34,7 +34,9 @@ _WINDOW = flags.DEFINE_float(
   "window", 0.0, "predict: seconds of a window; 0: as long as in training."
 )
 _HOP = flags.DEFINE_float(
-  "hop", 0.0, "predict: seconds between windows' starts; 0: end to end."
+  "hop",
+  0.0,
+  "predict: seconds between windows' starts, from 0.01; 0: end to end.",
 )
 _WORKERS = flags.DEFINE_integer(
   "workers", 0, "predict: processes that make features; 0: one a core."
@@ -135,11 +137,11 @@ def _predict(
 def _summary(model, recordings: Sequence, seconds: float) -> str:
   """What was predicted, by whom, and how fast."""
   heard = sum(found.clips[-1].end for found in recordings)
-  return (
+  told = (
     f"{len(recordings)} recordings ({heard:.0f} s) by {len(model.runs)} runs "
-    f"of {model.recipe.system} in {seconds:.1f} s: real-time factor "
-    f"{seconds / max(heard, 1e-9):.4f}"
+    f"of {model.recipe.system} in {seconds:.1f} s"
   )
+  return told + (f": real-time factor {seconds / heard:.4f}" if heard else "")
 
 
 def _left_out(others: Sequence[pathlib.Path]) -> str:

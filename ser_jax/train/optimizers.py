@@ -34,12 +34,15 @@ _NEED_MORE = {
 _TRIAL = {"kernel": np.ones((3, 2), np.float32), "bias": np.ones(2, np.float32)}
 
 
-def parse_arguments(text: str, field: str) -> dict:
+def parse_arguments(
+  text: str, field: str, example: str = "momentum=0.9,nesterov=True"
+) -> dict:
   """Reads `'momentum=0.9,nesterov=True'` as keyword arguments.
 
   Args:
     text: Python keyword arguments with literal values.
     field: the config field, for messages.
+    example: of what the field may be, for messages.
 
   Returns:
     The arguments by name.
@@ -55,7 +58,7 @@ def parse_arguments(text: str, field: str) -> dict:
   except (ValueError, SyntaxError) as error:
     raise UserError(
       f"{field}={text!r} cannot be read ({error}): write Python keyword "
-      "arguments with literal values, for example 'momentum=0.9,nesterov=True'."
+      f"arguments with literal values, for example '{example}'."
     ) from error
 
 
@@ -70,7 +73,8 @@ def _find(
     if _is_function(value) and suits(key, value)
   }
   if name not in known:
-    near = difflib.get_close_matches(name, known, n=3) or sorted(known)
+    usable = sorted(known.keys() - _NEED_MORE.keys())
+    near = difflib.get_close_matches(name, usable, n=3) or usable
     raise UserError(
       f"{field}={name!r} is not among optax's: did you mean {', '.join(near)}?"
     )
@@ -128,7 +132,7 @@ def make_schedule(
   field = "config.optimizer.schedule"
   known = "constant_schedule" if name == "constant" else name
   factory = _find(known, (optax,), field, _is_schedule)
-  given = parse_arguments(arguments, f"{field}_kwargs")
+  given = parse_arguments(arguments, f"{field}_kwargs", "alpha=0.1")
   _check(given, factory, f"{field}_kwargs")
   taken = inspect.signature(factory).parameters
   usual = dict.fromkeys(_VALUES, learning_rate) | dict.fromkeys(_END, epochs)

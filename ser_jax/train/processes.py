@@ -51,11 +51,6 @@ def primary() -> bool:
   return jax.process_index() == 0
 
 
-def only_primary(function: Callable[..., None]) -> Callable[..., None]:
-  """The function on process 0, nothing on the others."""
-  return function if primary() else lambda *_, **__: None
-
-
 def on_primary(work: Callable[[], object]):
   """Lets process 0 do something, and tells all what came of it.
 

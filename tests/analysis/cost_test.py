@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,24 @@ def test_loops_inside_loops_multiply():
     (1, 5, 3),
   ]
   assert total(ops, "matmul") == 15 * 2 * 4 * 8 * 8
+
+
+def test_a_loop_counts_to_what_its_condition_says():
+  """As TPUs' programs have it, which tell no trip counts."""
+
+  def scan(x, w):
+    return jax.lax.scan(lambda h, _: (jnp.tanh(h @ w), None), x, None, 5)[0]
+
+  text = compiled(scan, (4, 8), (8, 8)).as_text()
+  bare, count = re.subn(
+    r"fusion\((%\S+), (%\S+)\), kind=kLoop, calls=%wrapped_compare\w*",
+    r"compare(\1, \2), direction=LT",
+    text.replace(',"known_trip_count":{"n":"5"}', ""),
+  )
+  assert count == 1 and "known_trip_count" not in bare
+  ops, (loop,) = cost.count(hlo.parse(bare))
+  assert loop.trips == 5
+  assert total(ops, "matmul") == 5 * 2 * 4 * 8 * 8
 
 
 def test_a_loop_of_unknown_length_says_so():

@@ -70,7 +70,7 @@ config = ds_lstm.get_config("base1")
 config.data.shards, workdir = sys.argv[1], pathlib.Path(sys.argv[2])
 config.protocol.folds, config.seeds = (0,), (0, 1)
 config.model.hidden, config.batch_size, config.epochs = 8, 8, 2
-config.data.source, config.parallel.runs = "stream", "shard"
+config.parallel.runs = "shard"
 asked = []
 def should_stop():
   asked.append(None)
@@ -144,7 +144,7 @@ def test_two_processes_train_as_one(synthetic_shards, tmp_path, alone):
 
 
 def test_a_signal_to_one_process_stops_both(synthetic_shards, tmp_path, alone):
-  """Runs over processes, streamed: stopped, resumed, the same again."""
+  """Runs over processes: stopped, resumed, the same again."""
   shards = synthetic_shards("ds_lstm")
   arguments = [sys.executable, "-c", STOP_AND_RESUME, shards, tmp_path]
   status, output = finish(start_two(arguments))
@@ -158,7 +158,6 @@ def test_alone_there_is_nobody_to_ask():
   assert processes.on_primary(lambda: [1, None]) == [1, None]
   question = [True, False].pop
   assert processes.agreed(question) is question
-  assert processes.only_primary(question) is question
 
 
 def test_without_a_cluster_the_remedy_is_named(monkeypatch):
