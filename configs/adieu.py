@@ -100,7 +100,7 @@ def get_config(words: str = "bi128,ccc"):
   if preset in BASELINES:
     _baseline(config, preset, targets)
   if targets == "ratings" and (preset, objective) in PAPER:
-    test, development = PAPER[preset, objective]
+    test, _ = PAPER[preset, objective]
     config.paper.update(
       {
         "source": "Trigeorgis et al. 2016, Table 1",
@@ -108,8 +108,6 @@ def get_config(words: str = "bi128,ccc"):
         "protocol": "16/15/15 speakers, post-processed",
         "ccc_arousal": test[0],
         "ccc_valence": test[1],
-        "development_arousal": development[0],
-        "development_valence": development[1],
       }
     )
   return config

@@ -36,18 +36,13 @@ from ser_jax.features.sets import FEATURE_SETS, FeatureSet
 from ser_jax.progress import progress
 
 CHUNK = 8
+# What features depend on.
 LIBRARIES = (
-  "array_record",
-  "kaldi-native-fbank",
-  "librosa",
-  "numpy",
-  "opensmile",
-  "scipy",
-  "ser_jax",
-  "soundfile",
-  "soxr",
-  "tensorflow-datasets",
+  *("librosa", "numpy", "opensmile", "scipy"),
+  *("ser_jax", "soundfile", "soxr"),
 )
+# What writes them.
+WRITERS = ("array_record", "tensorflow-datasets")
 # A worker is one core's worth; its numerical libraries must not start threads.
 ONE_THREAD = {
   name: "1"
@@ -189,10 +184,17 @@ def padded_length(
   )
 
 
-def versions() -> dict[str, str]:
-  """Of Python, the libraries that features may depend on, and their code."""
+def versions(others: Sequence[str] = ()) -> dict[str, str]:
+  """Of Python, the libraries that features may depend on, and their code.
+
+  Args:
+    others: distributions to tell of, too.
+
+  Returns:
+    Versions of what is installed, and a digest of the code.
+  """
   found = {"python": platform.python_version()}
-  for name in LIBRARIES:
+  for name in sorted((*LIBRARIES, *others)):
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[name] = importlib.metadata.version(name)
   sources = sorted(pathlib.Path(sets.__file__).parent.glob("*.py"))

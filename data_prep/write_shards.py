@@ -129,10 +129,9 @@ def _require_any(
     UserError: with the first reason.
   """
   if not usable:
-    _, reason = min(skipped.reasons.items(), default=("", "there is none."))
-    raise UserError(
-      f"no recording of {corpus} can be used, nothing to build: {reason}"
-    )
+    none = "--raw has none; give the folder of the corpus."
+    _, reason = min(skipped.reasons.items(), default=("", none))
+    raise UserError(f"no recording of {corpus} can be used: {reason}")
 
 
 def _digest(lines: Sequence[str]) -> str:
@@ -286,7 +285,7 @@ def _metadata(
       "emotions": collections.Counter(sorted(u.emotion for u in originals)),
     },
     "skipped": skipped,
-    "versions": extract.versions(),
+    "versions": extract.versions(extract.WRITERS),
     "throughput": throughput.as_metadata(),
     "utterances": table
     | {

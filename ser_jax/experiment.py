@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import functools
 import logging
-import operator
 import pathlib
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Callable, Collection
 
 from ser_jax import (
   atomic,
+  checks,
   inference,
   inspection,
   predictions,
@@ -25,7 +25,6 @@ from ser_jax import (
 )
 from ser_jax import workdir as workdirs
 from ser_jax.data import augment, order
-from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import (
   Dataset,
   fold_statistics,
@@ -34,7 +33,7 @@ from ser_jax.data.dataset import (
   shard_folder,
 )
 from ser_jax.data.examples import Examples
-from ser_jax.data.shards import identity
+from ser_jax.data.shards import identity, unfinished
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
 from ser_jax.models.table import MODELS
@@ -46,16 +45,6 @@ from ser_jax.train.engine import Engine, check_execution
 from ser_jax.train.optimizers import make_optimizer
 
 LOG = logging.getLogger(__name__)
-LEAST = {
-  "epochs": 1,
-  "batch_size": 1,
-  "accumulate": 1,
-  "steps_per_execution": 1,
-  "checkpoint.every_epochs": 1,
-  "selection.patience": 0,
-  "parallel.run": 1,
-  "parallel.data": 0,
-}
 
 
 def train(
@@ -83,7 +72,7 @@ def train(
     log = workdirs.MetricsLog(workdir)
     engines = runs.make_engines(experiment)
     should_stop = processes.agreed(should_stop)
-    diverged = []
+    diverged, count = [], sum(map(len, experiment.groups))
     for number, group in enumerate(experiment.groups):
       done = processes.on_primary(functools.partial(_done, workdir, group))
       if len(done) == len(group):
@@ -102,9 +91,13 @@ def train(
           )
           continue
       except loop.Diverged as error:
-        processes.only_primary(_give_up)(workdir, group, str(error))
-      LOG.error("%s", _lost(workdir, group))
+        reason = str(error)
+        processes.on_primary(
+          functools.partial(_give_up, workdir, group, reason)
+        )
       diverged += [run.name for run in group]
+      if len(diverged) < count:  # else that is the error
+        LOG.error("%s", _lost(workdir, group))
     return _conclude(experiment, engines[-1], diverged)
 
 
@@ -117,7 +110,7 @@ def _conclude(
     Diverged: there is none.
   """
   if len(diverged) == sum(map(len, experiment.groups)):
-    raise loop.Diverged(_lost(experiment.workdir, experiment.groups[0]))
+    raise loop.Diverged(_lost(experiment.workdir, experiment.groups[-1]))
   groups = tuple(
     group
     for group in experiment.groups
@@ -212,10 +205,10 @@ def _verdict(workdir: pathlib.Path, group: groups.Group) -> pathlib.Path:
 
 
 def check(config) -> None:
-  """Looks every name of a config up, before anything is computed.
+  """Looks names and values of a config up, before anything is computed.
 
   Raises:
-    UserError: a name that does not exist, or a number out of range.
+    UserError: a name that does not exist, or a value that cannot be.
   """
   for field, table in (("model", MODELS), ("task", TASKS)):
     name = config[field].name
@@ -226,36 +219,7 @@ def check(config) -> None:
         f"{', '.join(near)}?"
       )
   precision.check(config.precision)
-  for field, least in LEAST.items():
-    value = operator.attrgetter(field)(config)
-    if value < least:
-      raise UserError(f"config.{field}={value} must be at least {least}.")
-  smoothing = config.task.get("label_smoothing", 0.0)
-  if not 0 <= smoothing < 1:
-    raise UserError(
-      f"config.task.label_smoothing={smoothing} must lie in [0, 1)."
-    )
-  if not config.seeds:
-    raise UserError("config.seeds is empty: give at least one, such as (0,).")
-  if min(map(int, config.seeds)) < 0:
-    raise UserError(f"config.seeds={config.seeds} must be at least 0.")
-  if len(set(map(int, config.seeds))) < len(config.seeds):
-    raise UserError(
-      f"config.seeds={config.seeds} has a seed twice, whose runs would count "
-      "twice: give it once."
-    )
-  metric, in_time = config.selection.metric, config.data.target == CONTOURS
-  if metric not in (("ccc",) if in_time else ("uar", "wa")):
-    raise UserError(
-      f"config.selection.metric={metric!r} is "
-      + ("not ccc." if in_time else "neither uar nor wa.")
-    )
-  if in_time != (config.task.name == "regress"):
-    raise UserError(
-      f"config.task.name={config.task.name!r} does not go with config.data."
-      f"target={config.data.target!r}: regress predicts contours, other tasks "
-      "predict classes."
-    )
+  checks.check_values(config)
   augment.check(config)
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
   make_model(config, classes=len(config.data.classes))
@@ -273,8 +237,9 @@ def ensure_shards(config) -> None:
     return
   if not raw:
     if config.data.corpus != "synthetic":
+      found = "only unfinished" if unfinished(folder) else "no"
       raise UserError(
-        f"no shards at {folder}: set config.data.raw to the folder of the "
+        f"{found} shards at {folder}: set config.data.raw to the folder of the "
         f"{config.data.corpus} corpus to build them now, or run python -m "
         f"{' '.join(_build_command(config, folder))}."
       )

@@ -14,7 +14,7 @@ import threading
 import time
 
 # Parameters of mallopt(3).
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8
+TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 _NEVER = -1
 _SECONDS = 0.5  # between two looks at what the process holds
 _keeping = threading.Lock()  # held from the first call of `keep_freed`

@@ -19,12 +19,6 @@ from ser_jax.errors import UserError
 FLAG = "config"
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NOT_CONFIGS = ("__init__", "common")
-# Fields of several numbers, with examples: the flags take anything for them.
-NUMBERS = {
-  "seeds": (int, "0,1,2"),
-  "optimizer.learning_rates": (int | float, "1e-4,1e-3"),
-  "data.speeds": (int | float, "0.95,1.05"),
-}
 
 
 def check_names(arguments: Sequence[str]) -> None:
@@ -67,14 +61,6 @@ def check_values(flag: flags.Flag) -> None:
   if flag.value is None:
     return
   changed = flag.override_values
-  for field, (kind, example) in NUMBERS.items():
-    for value in changed.get(field, ()):
-      if isinstance(value, bool) or not isinstance(value, kind):
-        wanted = "whole numbers" if kind is int else "numbers"
-        raise UserError(
-          f"--{FLAG}.{field} has {value!r}: give {wanted}, such as "
-          f"--{FLAG}.{field}='({example})'."
-        )
   if "data.corpus" in changed and "protocol.name" not in changed:
     _check_corpus(flag.config_filename, changed["data.corpus"])
 

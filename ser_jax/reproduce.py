@@ -43,12 +43,22 @@ def load_table(path: str, corpus: str) -> dict:
   """Reads a table file.
 
   Raises:
-    UserError: no such file, or a corpus that its rows do not know.
+    UserError: no such file, one that is no table, or a corpus that its rows do
+      not know.
   """
   if not pathlib.Path(path).is_file():
     raise UserError(f"--table={path} does not exist: see configs/tables/.")
   try:
-    return runpy.run_path(path)["get_table"](corpus)
+    make = runpy.run_path(path).get("get_table")
+    if not callable(make):
+      raise ImportError("it has none")
+  except (ImportError, SyntaxError) as error:
+    raise UserError(
+      f"--table={path} is no table with a function get_table ({error}): give "
+      "a file of configs/tables/."
+    ) from error
+  try:
+    return make(corpus)
   except ValueError as error:
     raise UserError(f"--table={path} --corpus={corpus}: {error}") from error
 
@@ -60,27 +70,50 @@ def override(config: ConfigDict, assignments: list[str]) -> None:
     UserError: a field that does not exist, or a value of another type.
   """
   for assignment in assignments:
-    field, _, text = assignment.partition("=")
-    path, value = [], config
-    for name in field.split("."):
-      node = value
-      if not isinstance(node, ConfigDict | dict):
-        raise UserError(
-          f"--set={assignment}: config.{'.'.join(path)} is the value {node!r}, "
-          "which has no fields."
-        )
-      path.append(name)
-      if name not in node:
-        near = difflib.get_close_matches(name, node, n=3) or sorted(node)
-        raise UserError(
-          f"--set={assignment}: there is no config.{'.'.join(path)}; did you "
-          f"mean {', '.join(near)}?"
-        )
-      value = node[name]
+    field, equals, text = assignment.partition("=")
+    section, name = _find(config, field, assignment)
+    value = section[name]
+    if isinstance(value, ConfigDict):
+      raise UserError(
+        f"--set={assignment}: config.{field} is a section: set its fields one "
+        f"by one, such as --set={field}.{next(iter(value), 'NAME')}=VALUE."
+      )
     try:
-      node[name] = text if isinstance(value, str) else ast.literal_eval(text)
+      if not equals:
+        raise ValueError("a name alone")
+      section[name] = text if isinstance(value, str) else ast.literal_eval(text)
     except (SyntaxError, TypeError, ValueError) as error:
-      raise UserError(f"--set={assignment}: {error}") from error
+      raise UserError(
+        f"--set={assignment}: give NAME=VALUE with a Python literal of type "
+        f"{section.get_type(name).__name__}, such as --set='{field}={value}'."
+      ) from error
+
+
+def _find(
+  config: ConfigDict, field: str, assignment: str
+) -> tuple[ConfigDict, str]:
+  """The section that has a field, and the field's name there.
+
+  Raises:
+    UserError: there is no such field.
+  """
+  path, value = [], config
+  for name in field.split("."):
+    section = value
+    if not isinstance(section, ConfigDict):
+      raise UserError(
+        f"--set={assignment}: config.{'.'.join(path)} is the value "
+        f"{section!r}, which has no fields."
+      )
+    path.append(name)
+    if name not in section:
+      near = difflib.get_close_matches(name, section, n=3) or sorted(section)
+      raise UserError(
+        f"--set={assignment}: there is no config.{'.'.join(path)}; did you "
+        f"mean {', '.join(near)}?"
+      )
+    value = section[name]
+  return section, name
 
 
 def run_baseline(
@@ -148,7 +181,8 @@ def _is_measured(config: ConfigDict, folder: pathlib.Path) -> bool:
     UserError: it was measured under another config.
   """
   if not (folder / workdir.CONFIG).exists():
-    (folder / "report.json").unlink(missing_ok=True)  # of who knows what
+    for name in ("report.json", "predictions.npz"):  # of who knows what
+      (folder / name).unlink(missing_ok=True)
   folder.mkdir(parents=True, exist_ok=True)
   # What trains a network is no matter of a baseline.
   fields = {name: config[name].to_dict() for name in ("data", "protocol")}

@@ -363,6 +363,4 @@ def save_predictions(
       fold = experiment.statistics[run.fold]
       path = predictions.file_of(experiment.workdir, run, stem)
       arrays = predictions.of_part(experiment.dataset, fold, run, part, found)
-      processes.on_primary(
-        functools.partial(atomic.write_arrays, path, arrays)
-      )
+      processes.on_primary(functools.partial(atomic.write_arrays, path, arrays))

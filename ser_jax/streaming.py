@@ -32,6 +32,8 @@ from ser_jax.errors import UserError
 from ser_jax.models.raw_waveform import WAVEFORM
 from ser_jax.train import precision as precisions
 
+# Far above samples in [-1, 1), even standardised noise; far below 16-bit ones.
+LOUDEST = 8.0
 Frames = Float[Array | np.ndarray, "batch frames samples"]
 Recorded = Frames | Int16[Array | np.ndarray, "batch frames samples"]
 # Mean and deviation: of all values, or of each along the last axis.
@@ -47,12 +49,14 @@ class State:
     heard: the last frames, up to twice the context; None at the start.
     settled: how many of these have been told of.
     moments: what the recording's samples are standardised by.
+    ended: whether the recording has.
   """
 
   cells: PyTree
   heard: Frames | None
   settled: int
   moments: Moments
+  ended: bool = False
 
 
 class Stream:
@@ -112,7 +116,7 @@ class Stream:
         heard of the speaker or the room before; None for the model's own.
 
     Raises:
-      UserError: the model has none of its own.
+      UserError: the model has none of its own; or moments that none can have.
     """
     moments = self._moments if moments is None else moments
     if moments is None:
@@ -121,6 +125,16 @@ class Stream:
         "data.inputs.waveform.normalize), which a stream cannot know: give "
         "Stream.start(moments=(mean, deviation)), of samples in [-1, 1) that "
         "the speaker or the room had before."
+      )
+    mean, deviation = _by_last_axis(moments)
+    known = all(
+      np.isfinite(x).all() and x.size in (1, self.samples)
+      for x in (mean, deviation)
+    )
+    if not known or (deviation <= 0).any():
+      raise UserError(
+        f"moments={moments} of a stream must be a mean and a deviation above "
+        "0, both finite: of a silent recording take those of another."
       )
     return State(self._model.carry(batch), None, 0, moments)
 
@@ -137,7 +151,11 @@ class Stream:
     Returns:
       The next state, and contours of the frames that no later sample changes:
       at the end all that are left.
+
+    Raises:
+      UserError: the recording has ended, or what is no frames of samples.
     """
+    self._check(state, frames)
     mean, deviation = _by_last_axis(state.moments)
     heard, settled = (as_float(frames) - mean) / deviation, state.settled
     if state.heard is not None:
@@ -146,14 +164,35 @@ class Stream:
     told = certain - settled
     if told <= 0:
       empty = jnp.zeros((len(frames), 0, self._model.targets))
-      return dataclasses.replace(state, heard=heard), empty
+      return dataclasses.replace(state, heard=heard, ended=last), empty
     contours, cells = self._step(
       self._params, heard, state.cells, skip=settled, take=told
     )
     first = max(certain - self.context, 0)
-    state = State(cells, heard[:, first:], certain - first, state.moments)
+    heard, settled = heard[:, first:], certain - first
+    state = State(cells, heard, settled, state.moments, last)
     mean, deviation = _by_last_axis(self._units)
     return state, contours * deviation + mean
+
+  def _check(self, state: State, frames: Recorded) -> None:
+    """Refuses frames that would be heard as something else."""
+    if state.ended:
+      raise UserError(
+        "Stream.push was told last=True of this recording: Stream.start begins "
+        "another."
+      )
+    wanted = len(jax.tree.leaves(state.cells)[0]), self.samples
+    if frames.ndim != 3 or (len(frames), frames.shape[2]) != wanted:
+      raise UserError(
+        f"Stream.push was given an array of {frames.shape}: a stream's frames "
+        f"are [{wanted[0]}, any number, {wanted[1]}]."
+      )
+    if frames.dtype != np.int16 and not (np.abs(frames) <= LOUDEST).all():
+      raise UserError(
+        "Stream.push was given samples that are not finite, or far beyond "
+        "[-1, 1): divide them by their format's full scale, or give those of "
+        "16 bits as int16."
+      )
 
   def _run(self, params, heard, cells, *, skip: int, take: int):
     """Convolves what is held, and goes on with what is certain and new."""

@@ -42,6 +42,7 @@ def small(synthetic_shards, words):
   if config.model.frames:
     config.model.frames = config.data.max_frames = 256
     config.model.channels = (4, 4, 4, 4)
+    config.model.batch_norm = False  # those of utterances have it
   config.batch_size = 8
   config.epochs = 1
   config.parallel.data = 1

@@ -23,14 +23,23 @@ import pytest  # noqa: E402
 # placeholders into their fields.
 jaxtyping.install_import_hook(
   [
+    "data_prep",
+    "ser_jax.atomic",
+    "ser_jax.data.augment",
+    "ser_jax.data.contours",
+    "ser_jax.data.copies",
+    "ser_jax.data.labels",
+    "ser_jax.data.moments",
     "ser_jax.data.order",
     "ser_jax.data.prepare",
     "ser_jax.data.protocols",
+    "ser_jax.data.recordings",
     "ser_jax.evaluation",
     "ser_jax.features",
     "ser_jax.losses",
     "ser_jax.models",
     "ser_jax.nn",
+    "ser_jax.overrides",
   ],
   "beartype.beartype",
 )

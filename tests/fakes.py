@@ -101,3 +101,8 @@ def protocol_config(name, **changes):
   )
   vars(section).update(changes)
   return section
+
+
+def whole(row):
+  """The share of a process that is alone."""
+  return row

@@ -29,7 +29,7 @@ PIPELINE = {
 }
 MAY_IMPORT = {
   "ser_jax": set(),
-  "ser_jax.atomic": set(),
+  "ser_jax.atomic": {"ser_jax.errors"},
   "ser_jax.errors": set(),
   "ser_jax.progress": set(),
   "ser_jax.batch": set(),
@@ -49,6 +49,7 @@ MAY_IMPORT = {
   "ser_jax.train": FLOOR | {"ser_jax.data", "ser_jax.tasks"},
   "ser_jax.evaluation": FLOOR | {"ser_jax.data", "ser_jax.workdir"},
   "ser_jax.workdir": FLOOR,
+  "ser_jax.checks": FLOOR | {"ser_jax.data"},
   # Read where features are made, hence without JAX (see below), which
   # `data.recordings` does without, too.
   "ser_jax.inference": FLOOR | {"ser_jax.data"},
@@ -68,8 +69,8 @@ MAY_IMPORT = {
   | {"ser_jax.runs", "ser_jax.system"},
   "ser_jax.experiment": FLOOR
   | PIPELINE
-  | {"ser_jax.features", "ser_jax.inference", "ser_jax.inspection"}
-  | {"ser_jax.predictions"}
+  | {"ser_jax.checks", "ser_jax.features", "ser_jax.inference"}
+  | {"ser_jax.inspection", "ser_jax.predictions"}
   | {"ser_jax.reporting", "ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE

@@ -8,7 +8,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from ser_jax import overrides
+from configs import ds_lstm
+from ser_jax import overrides, reproduce
 from ser_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -49,10 +50,6 @@ def in_the_checkout(monkeypatch):
     ([DS_LSTM, "--config.zzz=1"], "zzz: the config has no such field. Its "
      "fields are those of configs/common.py and of configs/ds_lstm.py"),
     ([DS_LSTM, "--config.epochs.x=1"], "epochs.x: the config has no such"),
-    ([DS_LSTM, "--config.seeds=('a',)"], "seeds has 'a': give whole numbers"),
-    ([DS_LSTM, "--config.seeds=(0,0.5)"], "seeds has 0.5: give whole numbers"),
-    ([DS_LSTM, "--config.optimizer.learning_rates=('a',)"], "give numbers"),
-    ([DS_LSTM, "--config.data.speeds=('a',)"], "such as .*'[(]0.95,1.05[)]'"),
     ([DS_LSTM, "--config.augment={'time_masks': 2}"],
      "augment is a section: .*--config.augment.[a-z_]*=VALUE"),
   ],
@@ -114,3 +111,37 @@ def test_a_corpus_is_a_word(words, corpus, instead):
   assert parse(f"{DS_LSTM}:{corpus}", changed).data.corpus == corpus
   whole = parse(DS_LSTM + words, changed, "--config.protocol.name=random")
   assert whole.data.corpus == corpus
+
+
+@pytest.mark.parametrize("words", ["configs/aae.py", "configs/ds_lstm.py"])
+def test_a_config_is_no_table(words):
+  with pytest.raises(UserError, match="is no table with a function get_table"):
+    reproduce.load_table(words, "emodb")
+
+
+@pytest.mark.parametrize(
+  ("assignment", "message"),
+  [
+    ("epochs=abc", "literal of type int, such as --set='epochs=[0-9]+'"),
+    ("epochs=1.5", "literal of type int"),
+    ("epochs=", "literal of type int"),
+    ("epochs", "--set=epochs: give NAME=VALUE with"),
+    ("optimizer.name", "of type str, such as --set='optimizer.name=adam'"),
+    ("seeds=0", "of type tuple, such as --set='seeds=[(]0,[)]'"),
+    ("optimizer={}", "is a section: .*such as --set=optimizer.[a-z_]+=VALUE"),
+  ],
+)
+def test_a_value_of_a_table_is_a_literal(assignment, message):
+  config = ds_lstm.get_config()
+  with pytest.raises(UserError, match=message):
+    reproduce.override(config, [assignment])
+
+
+@pytest.mark.parametrize(
+  "assignment", ["seeds=(0.5,)", "seeds=(0,'a')", "optimizer.clip_norm=-1"]
+)
+def test_values_of_a_table_are_checked_as_those_of_a_config(assignment):
+  rows = [{"name": "dual", "config": ds_lstm.get_config()}]
+  field = assignment.partition("=")[0]
+  with pytest.raises(UserError, match=f"config.{field}.* must be at least 0"):
+    reproduce.prepare(rows, [], 1, "", [assignment])

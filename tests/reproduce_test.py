@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ser_jax.reproduce import (
   fill_row,
   load_table,
   prepare,
+  run,
   run_baseline,
   write_table,
 )
@@ -77,7 +79,7 @@ def reproduce(table, workdir, *more):
   )
 
 
-def test_a_table_grows_by_the_same_command(table, tmp_path):
+def test_a_table_grows_by_the_same_command(table, tmp_path, monkeypatch):
   fold = "--set=protocol.folds=(0,)"
   result = reproduce(table, tmp_path, fold, "--rows=plain")
   assert result.returncode == 0, result.stderr
@@ -101,8 +103,14 @@ def test_a_table_grows_by_the_same_command(table, tmp_path):
       ids.append(set(zip(arrays["fold"], arrays["utterance"], strict=True)))
   assert ids[0] == ids[1]
   # Whoever looks at it again asks for no seeds, and loses none.
-  result = reproduce(table, tmp_path, fold, "--rows=plain")
-  assert result.returncode == 0, result.stderr
+  asked = {"table": str(table), "corpus": "synthetic", "raw": "", "seeds": 1,
+           "workdir": str(tmp_path), "rows": ["plain"], "baselines": True,
+           "set": ["protocol.folds=(0,)"]}  # fmt: skip
+  given = types.SimpleNamespace(FLAGS=types.SimpleNamespace(**asked))
+  monkeypatch.setattr("ser_jax.reproduce.flags", given)
+  monkeypatch.setattr("ser_jax.command_line.stop_on_signals", list)
+  assert run(["reproduce"]) == 0
+  assert finished.stat().st_mtime_ns == before
   report = json.loads((tmp_path / "plain" / "report.json").read_text())
   assert report["seeds"] == 2
 

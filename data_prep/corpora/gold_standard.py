@@ -44,8 +44,9 @@ def read(
   }
   lengths = {dimension: len(column) for dimension, column in columns.items()}
   if len(set(lengths.values())) > 1:
+    rows = " and ".join(f"{n} rows of {name}" for name, n in lengths.items())
     raise UserError(
-      f"{recording} has {lengths} rows of ratings, which should be as many: "
+      f"{recording} has {rows}; they must be equal: "
       f"one of {', '.join(map(str, paths.values()))} is cut; {AGAIN}."
     )
   return np.stack(list(columns.values()), axis=1).astype(np.float32)

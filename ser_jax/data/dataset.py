@@ -96,6 +96,7 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
         f"{found.path} are {found.metadata[field]!r}: point "
         "config.data.shards at others, or build them."
       )
+  _check_resampling(found, config.data)
   classes = tuple(config.data.classes)
   contours = None
   if config.data.target == CONTOURS:
@@ -134,6 +135,17 @@ def load_dataset(config, found: shards.Shards | None = None) -> Dataset:
     keep=keep,
   )
   return Dataset(found, classes, labels, protocol, examples, contours)
+
+
+def _check_resampling(found: shards.Shards, config) -> None:
+  """Refuses to interpolate in time what has no time."""
+  for name, plan in config.inputs.items():
+    spec = found.metadata["inputs"].get(name)  # those it lacks: `make_plans`
+    if spec and spec["frame_rate"] is None and plan.resample:
+      raise UserError(
+        f"config.data.inputs.{name}.resample=True interpolates in time, which "
+        f"{name} of the shards at {found.path} has not: set resample=False."
+      )
 
 
 def _contours(found: shards.Shards, config) -> Contours:

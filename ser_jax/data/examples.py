@@ -17,11 +17,6 @@ Frames = tuple[tuple[str, int], ...]  # the padded length of each input
 Row = tuple[Int[np.ndarray, "runs batch"], Float[np.ndarray, "runs batch"]]
 
 
-def whole(row: Row) -> Row:
-  """All of a row: the share of a process that is alone."""
-  return row
-
-
 class Source(Interface):
   """Where batches come from: `Resident` or `Stream`.
 

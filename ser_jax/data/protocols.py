@@ -5,7 +5,6 @@ there to reproduce papers and calls itself speaker-dependent.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -134,9 +133,6 @@ def leave_two_speakers_out(table, keep, config) -> Protocol:
       table.speakers,
       pair,
       pairs[(number + 1) % len(pairs)],
-      train={s for other in pairs for s in other}
-      - set(pair)
-      - set(pairs[(number + 1) % len(pairs)]),
     )
     for number, pair in enumerate(pairs)
   )
@@ -155,11 +151,10 @@ def leave_one_pair_out(table, keep, config) -> Protocol:
   """
   pairs = speaker_pairs(table, keep)
   folds = tuple(
-    _fold(f"test-{test}", keep, table.speakers, {validation}, {test},
-          train=set(itertools.chain(*pairs)) - {validation, test})
+    _fold(f"test-{test}", keep, table.speakers, {validation}, {test})
     for pair in pairs
     for validation, test in (pair, reversed(pair))
-  )  # fmt: skip
+  )
   return Protocol(
     "leave_one_pair_out",
     folds,

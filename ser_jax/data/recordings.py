@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from ser_jax.data.moments import divisor
+from ser_jax.data.moments import Running
 
 MARK = "@"
 
@@ -52,11 +52,8 @@ def window_moments(
   Returns:
     Both; the deviation of a constant is 1.
   """
-  sums, end = np.zeros(3), 0
+  running, end = Running(), 0
   for first, values in windows:
-    fresh = as_float(values[max(end - first, 0) :]).astype(np.float64)
+    running.add(as_float(values[max(end - first, 0) :]).ravel())
     end = max(end, first + len(values))
-    sums += fresh.size, fresh.sum(), np.square(fresh).sum()
-  mean = sums[1] / max(sums[0], 1.0)
-  deviation = np.sqrt(max(sums[2] / max(sums[0], 1.0) - mean**2, 0.0))
-  return np.array([mean, divisor(mean, deviation)], np.float32)
+  return np.array(running.moments(), np.float32)

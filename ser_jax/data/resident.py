@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from ser_jax.batch import Batch
-from ser_jax.data.examples import Examples, Frames, Row, blank, whole
+from ser_jax.data.examples import Examples, Frames, Row, blank
 from ser_jax.progress import progress
 
 LOG = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Resident:
     constants: the frames of every utterance in use, and where each begins.
   """
 
-  def __init__(self, examples: Examples, share: Callable[[Row], Row] = whole):
+  def __init__(self, examples: Examples, share: Callable[[Row], Row]):
     """Reads the whole corpus into host memory.
 
     Args:

@@ -26,6 +26,11 @@ SPLIT = "utterances"
 IDENTITY = (
   *("corpus", "features", "recipe", "digest", "labels", "pad_to", "utterances"),
 )
+# Columns of the table that are text.
+WORDS = ("ids", "speakers", "sessions", "genders", "emotions", "digests")
+METADATA, INFO = "metadata.json", "dataset_info.json"
+# What other JSON than ours ends in.
+UNEXPECTED = (AttributeError, LookupError, TypeError, ValueError)
 # A record is read when it is asked for; nothing is read ahead.
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -191,7 +196,7 @@ def open_shards(path: str | pathlib.Path) -> Shards:
   table = _table(path, metadata)
   if len(table.ids) != sum(lengths):
     raise _damaged(
-      path / "metadata.json",
+      path / METADATA,
       f"it lists {len(table.ids)} utterances for {sum(lengths)} records",
     )
   return Shards(path, metadata, table, files, lengths)
@@ -296,10 +301,15 @@ def identity(found: Shards) -> dict[str, str]:
   }
 
 
+def unfinished(path: pathlib.Path) -> bool:
+  """Whether a build of shards was stopped, which the same command finishes."""
+  return path.with_name(path.name + ".partial").is_dir()
+
+
 def _load_metadata(path: pathlib.Path) -> tuple[dict, list[int]]:
   """The metadata, and the number of records in each file."""
   if not path.is_dir():
-    if path.with_name(path.name + ".partial").is_dir():
+    if unfinished(path):
       raise UserError(
         f"the shards at {path} are not finished: run the same python -m "
         "data_prep.build command again, which takes up where it was stopped."
@@ -308,42 +318,66 @@ def _load_metadata(path: pathlib.Path) -> tuple[dict, list[int]]:
       f"there are no shards at {path}: build them with python -m "
       f"data_prep.build --corpus=... --features=... --raw=... --out={path}."
     )
-  found = {}
-  for name in ("metadata.json", "dataset_info.json"):
-    try:
-      found[name] = json.loads((path / name).read_text())
-    except FileNotFoundError as error:
-      raise UserError(
-        f"{path} is not a folder of shards: it has no {name}. Give the folder "
-        "that python -m data_prep.build --out wrote."
-      ) from error
-    except (OSError, ValueError) as error:
-      raise _damaged(path / name, str(error)) from error
-  metadata = found["metadata.json"]
+  metadata = _read_json(path / METADATA)
   if metadata.get("format") != FORMAT:
     raise UserError(
       f"the shards at {path} have format {metadata.get('format')}, this "
       f"version reads format {FORMAT}: build them again."
     )
-  split = next(
-    s for s in found["dataset_info.json"]["splits"] if s["name"] == SPLIT
-  )
-  return metadata, [int(length) for length in split["shardLengths"]]
+  if missing := {*IDENTITY, "inputs"} - metadata.keys():
+    raise _damaged(path / METADATA, f"it has no {', '.join(sorted(missing))}")
+  info = _read_json(path / INFO)
+  try:
+    (split,) = (each for each in info["splits"] if each["name"] == SPLIT)
+    return metadata, [int(length) for length in split["shardLengths"]]
+  except UNEXPECTED as error:
+    raise _damaged(path / INFO, f"its splits are not those of {SPLIT}") from (
+      error
+    )
+
+
+def _read_json(file: pathlib.Path) -> dict:
+  """A file that a folder of shards must have, and that holds an object."""
+  try:
+    found = json.loads(file.read_text())
+  except FileNotFoundError as error:
+    raise UserError(
+      f"{file.parent} is not a folder of shards: it has no {file.name}. Give "
+      "the folder that python -m data_prep.build --out wrote."
+    ) from error
+  except (OSError, ValueError) as error:
+    raise _damaged(file, str(error)) from error
+  if not isinstance(found, dict):
+    raise _damaged(file, "it holds no object")
+  return found
 
 
 def _table(path: pathlib.Path, metadata: dict) -> Table:
+  """The table of a folder's metadata.
+
+  Raises:
+    UserError: a column or an entry lacks, or is not what it should be.
+  """
+  try:
+    table = _parse_table(metadata)
+  except UNEXPECTED as error:
+    told = f"its utterances cannot be read ({type(error).__name__}: {error})"
+    raise _damaged(path / METADATA, told) from error
+  columns = {k: v for k, v in vars(table).items() if isinstance(v, np.ndarray)}
+  columns |= {f"frames.{name}": values for name, values in table.frames.items()}
+  for name, values in columns.items():
+    if len(values) != len(table.ids):
+      raise _damaged(
+        path / METADATA,
+        f"its column {name} has {len(values)} entries for {len(table.ids)} "
+        "utterances",
+      )
+  return table
+
+
+def _parse_table(metadata: dict) -> Table:
   columns = metadata["utterances"]
-  words = {
-    name: np.array(columns[name], dtype=str)
-    for name in (
-      "ids",
-      "speakers",
-      "sessions",
-      "genders",
-      "emotions",
-      "digests",
-    )
-  }
+  words = {name: np.array(columns[name], dtype=str) for name in WORDS}
   position = {name: number for number, name in enumerate(columns["ids"])}
   attributes = [
     [math.nan if value is None else value for value in row]
@@ -357,7 +391,7 @@ def _table(path: pathlib.Path, metadata: dict) -> Table:
     attributes=np.array(attributes, np.float32).reshape(-1, 3),
     duration=np.array(columns["duration"], np.float64),
     frames={
-      name: np.array(values, np.int32)
-      for name, values in columns["frames"].items()
+      name: np.array(columns["frames"][name], np.int32)
+      for name in metadata["inputs"]
     },
   )

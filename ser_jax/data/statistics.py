@@ -7,7 +7,7 @@ import flax.struct
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ser_jax.data.moments import divisor
+from ser_jax.data.moments import Running
 from ser_jax.data.recordings import (
   MARK,
   as_float,
@@ -162,27 +162,14 @@ def _moments(
   shards, names: list[str], indices: Int[np.ndarray, "n"]
 ) -> dict[str, tuple[Float[np.ndarray, "dim"], Float[np.ndarray, "dim"]]]:
   """Mean and deviation of inputs over utterances; 1 for constant features."""
-  count = dict.fromkeys(names, 0)
-  mean = dict.fromkeys(names, 0.0)
-  scatter = dict.fromkeys(names, 0.0)
+  running = {name: Running() for name in names}
   for index in indices if names else ():
     record = shards.read(int(index))
     for name in names:
-      values = np.atleast_2d(as_float(record[name])).astype(np.float64)
-      # Chan's update: exact for long corpora, where sums of squares are not.
-      total = count[name] + len(values)
-      shift = values.mean(axis=0) - mean[name]
-      scatter[name] += ((values - values.mean(axis=0)) ** 2).sum(axis=0)
-      scatter[name] += shift**2 * count[name] * len(values) / total
-      mean[name] += shift * len(values) / total
-      count[name] = total
-  deviation = {name: np.sqrt(scatter[name] / count[name]) for name in names}
+      running[name].add(np.atleast_2d(as_float(record[name])))
   return {
-    name: (
-      mean[name].astype(np.float32),
-      divisor(mean[name], d).astype(np.float32),
-    )
-    for name, d in deviation.items()
+    name: tuple(figure.astype(np.float32) for figure in each.moments())
+    for name, each in running.items()
   }
 
 

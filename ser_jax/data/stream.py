@@ -6,12 +6,13 @@ TensorFlow, which is hidden from accelerators.
 
 from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import numpy as np
 import tensorflow as tf
 from jaxtyping import PyTree
 
 from ser_jax.batch import Batch
-from ser_jax.data.examples import Examples, Frames, Row, blank, whole
+from ser_jax.data.examples import Examples, Frames, Row, blank
 from ser_jax.errors import UserError
 
 tf.config.set_visible_devices([], "GPU")
@@ -25,7 +26,7 @@ class Stream:
     constants: nothing; every batch travels whole.
   """
 
-  def __init__(self, examples: Examples, share: Callable[[Row], Row] = whole):
+  def __init__(self, examples: Examples, share: Callable[[Row], Row]):
     """Opens the pipeline; nothing is read yet.
 
     Args:
@@ -115,7 +116,7 @@ class Stream:
       batch = self._batch(index, weight, inputs)
       yield (
         frames,
-        _map(lambda x: x.reshape(runs, size, *x.shape[1:]), batch),
+        jax.tree.map(lambda x: x.reshape(runs, size, *x.shape[1:]), batch),
       )
 
   def _batch(self, index, weight, inputs) -> Batch:
@@ -149,15 +150,3 @@ def _peek(rows: Iterable[Row]):
     yield from rows
 
   return first, again()
-
-
-def _map(function, batch: Batch) -> Batch:
-  """Applies a function to every array of a batch."""
-  return Batch(
-    **{
-      name: {k: function(v) for k, v in value.items()}
-      if isinstance(value, dict)
-      else function(value)
-      for name, value in vars(batch).items()
-    }
-  )

@@ -20,6 +20,7 @@ PALETTE = (
 )
 INK = {"light": "#31333F", "dark": "#FAFAFA"}
 BINS = 600
+COLUMNS = 24  # cells beside each other
 RATE = 16000  # of the spectrogram
 
 
@@ -60,13 +61,13 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> alt.LayerChart:
   return (cells + shares + numbers).properties(height=70 + 48 * len(classes))
 
 
-def grid(table: pd.DataFrame, columns: int = 24) -> alt.LayerChart:
+def grid(table: pd.DataFrame) -> alt.LayerChart:
   """Every utterance a cell, green and ticked, or red and crossed."""
   number = np.arange(len(table))
   rows = table.assign(
     number=number,
-    column=number % columns,
-    row=number // columns,
+    column=number % COLUMNS,
+    row=number // COLUMNS,
     sign=np.where(table["correct"], "✓", "✗"),
     result=np.where(table["correct"], "right", "wrong"),
   )
@@ -89,7 +90,7 @@ def grid(table: pd.DataFrame, columns: int = 24) -> alt.LayerChart:
     text="sign:N"
   )
   # The page fits legend and margins into the height, too.
-  return (cells + text).properties(height=90 + 26 * -(-len(rows) // columns))
+  return (cells + text).properties(height=90 + 26 * -(-len(rows) // COLUMNS))
 
 
 def probabilities(

@@ -23,6 +23,7 @@ from ser_jax.inference import Features, Recipe, add_moments, samples_in
 
 RATES = (1000, 384_000)  # Hz
 MOST_CHANNELS = 32
+LEAST = 0.01  # seconds of a window, and of a hop: less is no end of windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +79,18 @@ def make_windows(
   Raises:
     UserError: windows that the model cannot take, or that leave gaps.
   """
-  if length > recipe.longest or length < 0:
+  if length and not LEAST <= length <= recipe.longest:
     at_most = math.floor(1000 * recipe.longest) / 1000
     raise UserError(
       f"--window={length:g}: {recipe.system} was made for utterances of up to "
-      f"{at_most:g} s; give at most that, or 0 for just that."
+      f"{at_most:g} s; give at most that and at least {LEAST:g}, or 0 for just "
+      "that."
     )
   length = length or recipe.longest
-  if not 0 <= hop <= length:
+  if hop and not LEAST <= hop <= length:
     raise UserError(
-      f"--hop={hop:g} must lie between 0 (the default) and the window's "
-      f"{length:g} s."
+      f"--hop={hop:g} must lie between {LEAST:g} and the window's {length:g} "
+      "s, or be 0 (the default)."
     )
   context = FEATURE_SETS[recipe.features].context
   if recipe.contour_rate is None:

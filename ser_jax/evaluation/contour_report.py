@@ -17,6 +17,7 @@ from ser_jax.evaluation.markdown import (
   protocol_warnings,
   spread,
   table,
+  title,
 )
 
 
@@ -184,13 +185,6 @@ def _runs(found: dict) -> str:
   return table([*header, "best epoch", "s"], rows)
 
 
-def _title(found: dict) -> str:
-  title = f"{found['system']} ({found['variant']}) on {found['corpus']}"
-  return title + (
-    "" if found["speaker_independent"] else " — SPEAKER-DEPENDENT"
-  )
-
-
 def render(found: dict) -> str:
   """The report as Markdown.
 
@@ -211,7 +205,7 @@ def render(found: dict) -> str:
     if paper
     else ""
   )
-  return f"""# {_title(found)}
+  return f"""# {title(found)}
 
 {_headline(found)}
 
@@ -249,7 +243,7 @@ def console(found: dict, folder: pathlib.Path) -> str:
   Returns:
     A few lines: table, warnings, where to look.
   """
-  lines = ["", _title(found), ""]
+  lines = ["", title(found), ""]
   for run in found["runs"]:
     each = "   ".join(
       f"CCC {name} {decimals(run[f'ccc_{name}']):>6}"

@@ -197,13 +197,14 @@ of test speakers. Mean ± standard deviation over the folds of the first seed.
 """
 
 
-def _title(found: dict) -> str:
-  title = f"{found['system']} ({found['variant']}) on {found['corpus']}"
+def title(found: dict) -> str:
+  """What a report is of, and what its figures must not be taken for."""
+  text = f"{found['system']} ({found['variant']}) on {found['corpus']}"
   if not found["speaker_independent"]:
-    title += " — SPEAKER-DEPENDENT"
+    text += " — SPEAKER-DEPENDENT"
   if found["transductive"]:
-    title += " — TRANSDUCTIVE"
-  return title
+    text += " — TRANSDUCTIVE"
+  return text
 
 
 def render(found: dict) -> str:
@@ -221,7 +222,7 @@ def render(found: dict) -> str:
     f"![{pathlib.Path(path).stem.replace('_', ' ')}]({path})"
     for path in found["figures"]
   )
-  return f"""# {_title(found)}
+  return f"""# {title(found)}
 
 {_headline(found)}
 
@@ -263,7 +264,7 @@ def console(found: dict, folder: pathlib.Path) -> str:
   Returns:
     A few lines: table, warnings, where to look.
   """
-  lines = ["", _title(found), ""]
+  lines = ["", title(found), ""]
   for run in found["runs"]:
     lines.append(
       f"  {run['fold']:<12} seed {run['seed']}   UAR {percent(run['uar']):>5}"

@@ -8,10 +8,10 @@ from ser_jax.evaluation import conditions, statistics
 from ser_jax.evaluation.markdown import folds
 
 NOTES = """\
-p: of a paired permutation test over folds, each by its mean over seeds, which
-test the same speakers; of a single fold over its seeds, which says nothing of
-other speakers. With n pairs it is at least 2 / 2^n: .25 for three, .0625 for
-five. Then Holm's for all tests above.
+p: paired permutation test over folds. Seeds of a fold test the same speakers,
+so each fold counts once, by its mean. With a single fold the test is over seeds
+and says nothing of other speakers. With n pairs it is at least 2 / 2^n: .25 for
+three, .0625 for five. Then Holm's for all tests above.
 """
 # A figure by fold and seed.
 Values = dict[tuple[str, int], float]

@@ -13,6 +13,7 @@ import scipy.stats
 from jaxtyping import Float, Num
 
 RESAMPLES = 2000
+PERMUTATIONS = 20000
 # Speakers under which there is no interval, and under which it is too narrow.
 FEWEST, FEW = 5, 11
 
@@ -67,12 +68,7 @@ def one_tailed_t_test(
   )
 
 
-def paired_permutation(
-  differences: Float[np.ndarray, "pairs"],
-  *,
-  seed: int = 0,
-  resamples: int = 20000,
-) -> float:
+def paired_permutation(differences: Float[np.ndarray, "pairs"]) -> float:
   """Two-sided p-value of a sign-flipping test of the mean difference.
 
   Exact up to 14 pairs, by draws beyond; of n pairs it is at least 2 / 2^n.
@@ -80,8 +76,6 @@ def paired_permutation(
   Args:
     differences: of pairs that are independent of one another: of folds, not of
       the seeds of a fold.
-    seed: of the draws.
-    resamples: draws.
 
   Returns:
     The p-value.
@@ -91,7 +85,7 @@ def paired_permutation(
   if count <= 14:
     signs = np.array(list(itertools.product((-1, 1), repeat=count)))
   else:
-    signs = np.random.default_rng(seed).choice((-1, 1), (resamples, count))
+    signs = np.random.default_rng(0).choice((-1, 1), (PERMUTATIONS, count))
     signs = np.vstack([np.ones(count), signs])
   means = np.abs(signs @ difference)
   return float(np.mean(means >= np.abs(difference.sum()) - 1e-12))

@@ -50,35 +50,14 @@ class Step(NamedTuple):
     return self.apply(self.kernel, x)
 
 
-def conv1d(
-  x: Signal, kernel: Kernel | Float[Array, "taps 1 outputs"], form: str
-) -> Filtered:
-  """Convolves along time; output step t sees steps around t.
-
-  Args:
-    x: the signal.
-    kernel: as many input channels as the signal, or one: then each channel has
-      a filter of its own (depthwise).
-    form: one of `FORMS`.
-
-  Returns:
-    A signal of equal length.
-
-  Raises:
-    ValueError: a depthwise kernel in blocks.
-  """
-  for step in prepare(kernel, form, *x.shape[1:]):
-    x = step(x)
-  return x
-
-
 def prepare(
   kernel: Kernel, form: str, length: int, inputs: int
 ) -> tuple[Step, ...]:
-  """The steps of a convolution.
+  """The steps of a convolution along time; output step t sees steps around t.
 
   Args:
-    kernel: see `conv1d`.
+    kernel: as many input channels as the signals, or one: then each channel has
+      a filter of its own (depthwise).
     form: one of `FORMS`.
     length: time steps of its signals.
     inputs: channels of its signals.

@@ -24,22 +24,19 @@ def masked_mean(
 def statistics_pooling(
   x: Float[Array, "batch time dim"],
   lengths: Int[Array, "batch"],
-  *,
-  ddof: int = 1,
 ) -> Float[Array, "batch two_dim"]:
-  """Mean and standard deviation over valid frames, concatenated.
+  """Mean and standard deviation (ddof 1) over valid frames, concatenated.
 
   Args:
     x: frames.
     lengths: valid frames.
-    ddof: what the divisor of the variance lacks of the length.
 
   Returns:
     Means, then deviations; the gradient of a zero deviation is zero.
   """
   mean = masked_mean(x, lengths)
   centred = zero_padding(x - mean[:, None], lengths)
-  divisor = jnp.maximum(lengths - ddof, 1)[:, None].astype(x.dtype)
+  divisor = jnp.maximum(lengths - 1, 1)[:, None].astype(x.dtype)
   variance = jnp.sum(jnp.square(centred), axis=1) / divisor
   positive = variance > 0
   deviation = jnp.where(

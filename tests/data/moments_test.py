@@ -5,7 +5,7 @@ import pytest
 
 from ser_jax.data import statistics
 from ser_jax.data.contours import Contours
-from ser_jax.data.moments import is_constant, moments
+from ser_jax.data.moments import Running, is_constant, moments
 from ser_jax.data.protocols import Fold
 from tests import fakes
 
@@ -51,6 +51,17 @@ def test_what_is_tiny_is_no_constant():
   mean, divisor = moments(values)
   assert divisor == pytest.approx(9e-9, rel=0.1)
   assert ((values - mean) / divisor).std() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("shape", [(50,), (50, 3)])
+def test_parts_have_the_moments_of_the_whole(shape):
+  values = 1e6 + np.random.default_rng(0).normal(0, 1e-3, shape)
+  running = Running()
+  for start, end in ((0, 7), (7, 7), (7, 50)):
+    running.add(values[start:end])
+  for found, wanted in zip(running.moments(), moments(values), strict=True):
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+  assert Running().moments() == (0, 1)
 
 
 def of_folds(column):

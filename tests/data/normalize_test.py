@@ -68,7 +68,7 @@ def everyone(shards, section):
   """All utterances as the model sees them; the last of a batch is filler."""
   plans = plans_of(shards, section)
   found = statistics.fold_statistics(shards, plans, FOLD)
-  source = Resident(examples_of(shards, plans))
+  source = Resident(examples_of(shards, plans), fakes.whole)
   index = np.append(np.arange(24), 0)[None]
   weight = np.append(np.ones(24), 0)[None].astype(np.float32)
   ((frames, (position, weight)),) = source.items([(index, weight)])
@@ -106,7 +106,7 @@ def test_utterances_have_unit_moments(shards):
 def test_padding_does_not_move_an_utterance_s_moments(shards):
   plans = plans_of(shards, inputs("utterance"))
   found = statistics.fold_statistics(shards, plans, FOLD)
-  source = Resident(examples_of(shards, plans))
+  source = Resident(examples_of(shards, plans), fakes.whole)
   item = np.array([3]), np.ones(1, np.float32)
   short, long = (
     prepared(source, item, (("frames", size),), found, plans)
@@ -120,8 +120,8 @@ def test_samples_keep_their_16_bits_until_a_step(recorded):
   plans = plans_of(recorded, section)
   found = statistics.fold_statistics(recorded, plans, FOLD)
   sources = (
-    Resident(examples_of(recorded, plans)),
-    Stream(examples_of(recorded, plans)),
+    Resident(examples_of(recorded, plans), fakes.whole),
+    Stream(examples_of(recorded, plans), fakes.whole),
   )
   row = np.array([[5, 9, 0]]), np.array([[1, 1, 0]], np.float32)
   batches = []

@@ -23,6 +23,9 @@ def test_order_is_a_function_of_seed_and_epoch():
   assert (one != order.training_rows(indices, epoch=2, **ROWS)[0]).any()
   other = order.training_rows(indices, epoch=1, **(ROWS | {"seed": 4}))[0]
   assert (one != other).any()
+  # Nor does a seed go through the orders of the next, an epoch later.
+  other = order.training_rows(indices, epoch=0, **(ROWS | {"seed": 4}))[0]
+  assert (one != other).any()
 
 
 def test_evaluation_keeps_the_order():

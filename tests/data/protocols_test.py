@@ -47,6 +47,15 @@ def test_sessions_of_test_and_training_are_disjoint():
     assert fold.name not in set(session[fold.train])
 
 
+def test_who_validates_alternates_over_the_sessions():
+  """The first of the second session, the second of the third, and so on."""
+  shards = fakes.FakeShards()
+  who = shards.table.speakers
+  folds = folds_of(shards, "leave_one_session_out").folds
+  validating = [set(who[fold.validation]) for fold in folds]
+  assert validating == [{"c"}, {"f"}, {"a"}]
+
+
 def test_emodb_folds_are_the_thesis_lists():
   speakers = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
   shards = fakes.FakeShards(corpus="emodb", speakers=speakers)
@@ -102,6 +111,12 @@ def test_random_folds_say_that_they_leak_and_keep_duplicates_together():
   other = folds_of(shards, "random", seed=1)
   assert (protocol.folds[0].test == again.folds[0].test).all()
   assert set(protocol.folds[0].test) != set(other.folds[0].test)
+
+
+def test_a_tenth_of_what_random_folds_do_not_test_validates():
+  for fold in folds_of(fakes.FakeShards(each=50), "random").folds:
+    rest = len(fold.train) + len(fold.validation)
+    assert 0.05 < len(fold.validation) / rest < 0.15
 
 
 def test_fixed_takes_the_listed_speakers():

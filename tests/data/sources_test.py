@@ -110,7 +110,7 @@ def test_nearest_interpolation_by_hand():
 def test_resident_holds_no_padding(shards):
   """Frames of all, and room for a batch behind them; cut out, zeros follow."""
   examples = examples_of(shards)
-  source = Resident(examples)
+  source = Resident(examples, fakes.whole)
   for name, plan in examples.plans.items():
     total = int(shards.table.frames[name].sum())
     assert len(source.constants["inputs"][name]) == total + plan.stored
@@ -130,7 +130,10 @@ def test_stream_equals_resident(shards, inputs):
   examples = examples_of(shards, fakes.data_config(inputs=inputs))
   fold = folds(shards)[0]
   found = statistics.fold_statistics(shards, examples.plans, fold)
-  resident, stream = Resident(examples), Stream(examples)
+  resident, stream = (
+    Resident(examples, fakes.whole),
+    Stream(examples, fakes.whole),
+  )
   pairs = list(
     zip(
       resident.items(rows_of(21)), stream.items(iter(rows_of(21))), strict=True
@@ -165,16 +168,16 @@ def test_a_damaged_record_is_told_as_it_is(shards, monkeypatch, capfd):
   monkeypatch.setattr(shards, "read", broken)
   index, weight = np.arange(8)[None], np.ones((1, 8), np.float32)
   with pytest.raises(UserError, match="^the file of 7 is damaged$"):
-    list(Stream(examples).items([(index, weight)]))
+    list(Stream(examples, fakes.whole).items([(index, weight)]))
   assert "Traceback" not in capfd.readouterr().err
   weight[0, 7] = 0.0
-  assert len(list(Stream(examples).items([(index, weight)]))) == 1
+  assert len(list(Stream(examples, fakes.whole).items([(index, weight)]))) == 1
 
 
 def test_buckets_hold_the_longest_utterance(shards):
   examples = examples_of(shards, fakes.data_config(inputs=BUCKETS))
   sizes = set()
-  for frames, item in Resident(examples).items(rows_of(21)):
+  for frames, item in Resident(examples, fakes.whole).items(rows_of(21)):
     longest = examples.lengths("frames")[item[0][item[1] > 0]].max()
     assert dict(frames)["frames"] >= longest
     assert dict(frames)["frames"] in examples.plans["frames"].buckets
@@ -182,32 +185,33 @@ def test_buckets_hold_the_longest_utterance(shards):
   assert sizes <= {8, 14, examples.plans["frames"].stored}
 
 
-def test_processes_share_a_batch(shards):
+@pytest.mark.parametrize("axis", [0, 1])
+def test_processes_share_a_batch(shards, axis):
+  """By runs or by examples: each has the half of what one alone has."""
   examples = examples_of(shards)
   rows = rows_of(21)
-  for source, index in ((Resident, lambda item: item[0]),
-                        (Stream, lambda item: item.index)):  # fmt: skip
+  for source in (Resident, Stream):
     whole, left, right = (
       list(source(examples, share).items(iter(rows)))
       for share in (
         lambda row: row,
-        lambda row: tuple(x[:, :4] for x in row),
-        lambda row: tuple(x[:, 4:] for x in row),
+        lambda row: tuple(np.split(x, 2, axis)[0] for x in row),
+        lambda row: tuple(np.split(x, 2, axis)[1] for x in row),
       )
     )
     for (frames, one), *halves in zip(whole, left, right, strict=True):
       assert all(shape == frames for shape, _ in halves)
-      np.testing.assert_array_equal(
-        index(one),
-        np.concatenate([index(half) for _, half in halves], axis=1),
+      both = jax.tree.map(
+        lambda *x: np.concatenate(x, axis), *[half for _, half in halves]
       )
+      jax.tree.map(np.testing.assert_array_equal, one, both)
 
 
 def test_standardised_frames_have_unit_moments(shards):
   examples = examples_of(shards)
   fold = folds(shards)[0]
   found = statistics.fold_statistics(shards, examples.plans, fold)
-  resident = Resident(examples)
+  resident = Resident(examples, fakes.whole)
   row = (fold.train[None], np.ones((1, len(fold.train)), np.float32))
   frames, item = next(resident.items([row]))
   batch = prepared(resident, item, frames, 0, found, examples.plans)

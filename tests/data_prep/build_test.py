@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep import extract, write_shards
 from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
 from ser_jax.features import audio
@@ -144,6 +145,19 @@ def test_a_corpus_of_which_nothing_is_left_says_why(tmp_path):
   assert "no recording of emodb can be used" in done.stderr
   assert "03a01Fa.wav" in done.stderr
   assert "Traceback" not in done.stderr
+
+
+def test_a_corpus_without_recordings_has_a_remedy(tmp_path):
+  with pytest.raises(UserError, match="of emodb can be used: --raw has none;"):
+    write_shards.write_shards(
+      [], "emodb", "ds_lstm", tmp_path / "out", workers=0
+    )
+
+
+def test_what_writes_records_is_told_and_leaves_the_cache_as_it_is(built):
+  writers = set(extract.WRITERS)
+  assert not writers & set(extract.versions())
+  assert writers <= set(open_shards(built).metadata["versions"])
 
 
 def test_recordings_that_changed_places_are_other_shards(built, few, tmp_path):

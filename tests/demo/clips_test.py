@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import struct
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_channels_are_averaged():
   both = np.stack([np.full(8, 0.5), np.full(8, -0.25)], axis=1)
   soundfile.write(file, both, RATE, format="WAV", subtype="FLOAT")
   file.seek(0)
-  ((_, samples, _, _),) = clips.cut(file, clips.Windows(1, 1), "x")
+  ((_, samples, _, _),) = clips.cut(file, clips.Windows(1.0, 1.0), "x")
   np.testing.assert_array_equal(samples, np.full(8, 0.125, np.float32))
 
 
@@ -109,9 +110,17 @@ def test_a_file_written_to_a_pipe_is_read():
   assert len(samples) == RATE
 
 
-@pytest.mark.parametrize("length, hop", [(2.1, 0), (-1, 0), (1, 1.1), (0, -1)])
-def test_windows_that_no_model_takes_are_refused(length, hop):
-  with pytest.raises(UserError, match="--window|--hop"):
+@pytest.mark.parametrize("length", [2.1, -1, 1e-9, math.nan, math.inf])
+def test_windows_that_no_model_takes_are_refused(length):
+  with pytest.raises(UserError, match=f"--window={length:g}: .*at least 0.01"):
+    clips.make_windows(RECIPE, length)
+
+
+@pytest.mark.parametrize(
+  "length, hop", [(1, 1.1), (0, -1), (0, 1e-9), (0, math.nan), (0, math.inf)]
+)
+def test_hops_that_leave_gaps_or_never_end_are_refused(length, hop):
+  with pytest.raises(UserError, match=f"--hop={hop:g} must lie between 0.01"):
     clips.make_windows(RECIPE, length, hop)
 
 

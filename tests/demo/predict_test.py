@@ -304,13 +304,13 @@ def test_examples_are_cut_and_padded():
 
 
 def test_speakers_are_standardised_by_what_is_given():
-  recipe = recipe_of(normalize="speaker", clip=1.5)
+  recipe = recipe_of(normalize="speaker", clip=1.2)
   examples = [{"x": np.float32([[n, 7.0]])} for n in (1, 2, 3, 4, 5)]
   found = inference.standardize_speaker(recipe, examples)
-  # Mean 3, deviation sqrt(2); the second feature is constant.
+  # Mean 3, deviation sqrt(2), cut at 1.2; the second feature is constant.
   np.testing.assert_allclose(
     np.concatenate([e["x"] for e in found]),
-    [[-(2**0.5), 0], [-(0.5**0.5), 0], [0, 0], [0.5**0.5, 0], [2**0.5, 0]],
+    [[-1.2, 0], [-(0.5**0.5), 0], [0, 0], [0.5**0.5, 0], [1.2, 0]],
     atol=1e-6,
   )
   with pytest.raises(UserError, match="2 readable recordings are too few"):

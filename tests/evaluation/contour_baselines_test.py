@@ -31,7 +31,21 @@ def test_cost_is_chosen_by_validation_speakers():
   train, validation = frames(rng, 40, noise=5.0), frames(rng, 200)
   _, costs = linear_svr(train, validation)
   _, other = linear_svr(train, train)
-  assert other[0] >= costs[0]
+  assert other[0] > costs[0]
+
+
+def test_moments_are_of_the_training_part_alone(monkeypatch):
+  """With one cost to choose, validation speakers change nothing."""
+  monkeypatch.setattr(contour_baselines, "COSTS", (0.01,))
+  rng = np.random.default_rng(0)
+  train, (x, y) = frames(rng, 80, noise=1.0), frames(rng, 60)
+  new, _ = frames(rng, 20)
+  found = [
+    linear_svr(train, validation)[0](new)
+    for validation in ((x, y), (x + 50.0, y), (x, 3.0 * y - 40.0))
+  ]
+  np.testing.assert_array_equal(found[0], found[1])
+  np.testing.assert_array_equal(found[0], found[2])
 
 
 def test_constant_features_and_targets_do_no_harm():

@@ -169,6 +169,16 @@ def test_a_report_of_contours(tmp_path):
   assert "CCC f0" in found["text"]
 
 
+def test_the_title_says_what_the_figures_are_not(tmp_path):
+  np.savez(tmp_path / "predictions.npz", **predictions(1), classes=NAMES)
+  protocol = INFO["protocol"] | {"speaker_independent": False}
+  changes = {"transductive": True, "protocol": protocol}
+  found = report.write_report(tmp_path, INFO | changes)
+  marked = "on emodb — SPEAKER-DEPENDENT — TRANSDUCTIVE\n"
+  assert marked in found["text"]
+  assert marked in (tmp_path / "report.md").read_text()
+
+
 def test_a_constant_prediction_is_told(tmp_path):
   arrays = predictions()
   arrays["scores"][..., 1] = 3.0

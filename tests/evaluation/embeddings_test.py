@@ -52,6 +52,16 @@ def test_probes_find_what_is_there_and_nothing_else(
   assert probes["emotion"]["chance"] == 0.5
 
 
+def test_the_emotion_is_asked_of_test_speakers():
+  """Their emotions look like one another's: the probe is always wrong."""
+  clouds = run()
+  test = clouds["split"] == "test"
+  clouds["embedding"][test, 4:] = clouds["embedding"][test, :3:-1]
+  probes = embeddings.summarize({HERE: clouds})["embedding"]
+  assert probes["emotion"]["uar"] < 0.05
+  assert probes["speaker"]["accuracy"] > 0.95
+
+
 def test_probes_are_averaged_over_runs():
   known, unknown = run(), run(0.0, 0.0)
   each = [

@@ -51,6 +51,15 @@ def test_intervals_are_wider_where_speakers_differ():
   assert width(0.3) > 2 * width(0.1)
 
 
+def test_an_interval_is_as_wide_as_the_theory_has_it():
+  """Of 200 speakers, each as much of the pooled figure as any other."""
+  accuracies = np.random.default_rng(0).normal(0.6, 0.1, 200).clip(0, 1)
+  counts = speakers(accuracies, each=1000)
+  low, high = statistics.speaker_bootstrap(counts, metrics.uar)
+  error = np.std([metrics.uar(each) for each in counts]) / 200**0.5
+  assert high - low == pytest.approx(2 * 1.96 * error, rel=0.06)
+
+
 def test_bootstrap_covers():
   """About 95 % of intervals over 20 speakers hold the true mean."""
   draw = np.random.default_rng(0)
@@ -67,6 +76,24 @@ def test_bootstrap_covers():
 def test_permutation_by_hand():
   # Of 8 sign patterns only +++ and --- reach the observed sum.
   assert statistics.paired_permutation(np.array([1.0, 2.0, 3.0])) == 2 / 8
+
+
+@pytest.mark.parametrize("pairs", [3, 9, 14])
+def test_permutation_counts_every_pattern_of_signs(pairs):
+  """Up to 14 pairs, and the observed signs are among them."""
+  ours = np.random.default_rng(0).integers(-3, 9, pairs)
+  sums = [0]
+  for value in ours.tolist():
+    sums = [*(s + value for s in sums), *(s - value for s in sums)]
+  reached = sum(abs(s) >= abs(sum(ours.tolist())) for s in sums)
+  assert 0 < reached < 2**pairs == len(sums)
+  p = statistics.paired_permutation(ours.astype(np.float64))
+  assert p == reached / 2**pairs
+
+
+def test_permutation_by_draws_is_never_0():
+  """Of 40 alike pairs no draw is as far out as what was observed."""
+  assert 0 < statistics.paired_permutation(np.full(40, 0.3)) < 1e-3
 
 
 def test_permutation_by_draws_agrees_with_the_exact_one():

@@ -203,6 +203,18 @@ def test_chosen_folds_are_told_of_how_many(folder):
   assert "\n2 of 5 folds × 2 seeds, " in (folder / "report.md").read_text()
 
 
+def test_a_run_that_says_one_class_of_everything_is_told_of(folder):
+  with np.load(folder / "predictions.npz") as stored:
+    arrays = dict(stored)
+  lost = (arrays["fold"] == "fold1") & (arrays["seed"] == 1)
+  arrays["scores"][lost] = (0.2, 0.5, 0.3)
+  np.savez(folder / "predictions.npz", **arrays)
+  found = report.write_report(folder, INFO)
+  (line,) = (w for w in found["warnings"] if "COLLAPSED" in w)
+  assert "fold1, seed 1 predicts happy for every test utterance" in line
+  assert line in (folder / "report.md").read_text()
+
+
 def test_absent_classes_are_noted(tmp_path):
   write_predictions(tmp_path, absent=2)
   found = report.write_report(tmp_path, INFO)

@@ -5,13 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ser_jax.nn.conv1d import conv1d
+from ser_jax.nn.conv1d import prepare
 
 
 def draw(seed, *shape):
   return jnp.asarray(
     np.random.default_rng(seed).normal(size=shape), jnp.float32
   )
+
+
+def conv1d(x, kernel, form):
+  for step in prepare(kernel, form, *x.shape[1:]):
+    x = step(x)
+  return x
 
 
 @pytest.mark.parametrize("form", ["direct", "blocked", "fft"])
