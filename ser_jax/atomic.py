@@ -1,14 +1,29 @@
-"""Files written beside and moved into place.
+"""Files that are whole: written beside and moved into place, read or refused.
 
 A kill leaves either the old file or the new one.
 """
 
 import contextlib
+import json
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
+
+from ser_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+  """Lets errors of the system name a file: those of a full disk name none."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = str(path)
+    raise
 
 
 @contextlib.contextmanager
@@ -19,16 +34,17 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """
   temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
   try:
-    yield temporary
-    os.replace(temporary, path)
+    with naming(path):
+      yield temporary
+      os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Replaces a file's text in one move."""
+  """Replaces a file's text in one move; names of files keep their bytes."""
   with replacing(path) as temporary:
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
@@ -36,3 +52,74 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   with replacing(path) as temporary, open(temporary, "wb") as file:
     np.savez_compressed(file, **arrays)
+
+
+def read_json(path: pathlib.Path, remedy: str) -> dict:
+  """Reads a JSON file of fields by name.
+
+  Args:
+    path: the file.
+    remedy: what to do if it cannot be read.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  try:
+    return _fields(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path} cannot be read ({error}): {remedy}") from error
+
+
+def read_lines(path: pathlib.Path, remedy: str) -> list[dict]:
+  """Reads a file with fields by name in every line.
+
+  Args:
+    path: the file.
+    remedy: what to do if it cannot be read.
+
+  Returns:
+    The lines; what a kill cut short after the last of them is none.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  try:
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path} cannot be read ({error}): {remedy}") from error
+  found = []
+  for number, line in enumerate(whole, 1):
+    try:
+      found.append(_fields(line))
+    except ValueError as error:
+      raise UserError(
+        f"line {number} of {path} cannot be read ({error}): {remedy}"
+      ) from error
+  return found
+
+
+def _fields(text: str) -> dict:
+  found = json.loads(text)
+  if not isinstance(found, dict):
+    raise ValueError(f"it holds a {type(found).__name__}, not fields by name")
+  return found
+
+
+def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
+  """Reads an .npz file.
+
+  Args:
+    path: the file.
+    remedy: what to do if it cannot be read.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  try:
+    with np.load(path) as stored:
+      return dict(stored)
+  except (
+    *(OSError, ValueError, EOFError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+  ) as error:
+    raise UserError(f"{path} cannot be read ({error}): {remedy}") from error

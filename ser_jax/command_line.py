@@ -63,22 +63,40 @@ def _parse_flags(argv: list[str]) -> list[str]:
   sys.exit(2)
 
 
+def _refused(error: OSError) -> str:
+  """What the system would not do: a full disk, say, or a missing right."""
+  name = "a file" if error.filename is None else error.filename
+  return (
+    f"{name} cannot be read or written ({error.strerror or error}): free space "
+    "on its disk, or see to its permissions; the same command resumes."
+  )
+
+
 def start(run: Callable[[list[str]], int]) -> None:
   """Runs a program.
 
   Args:
-    run: arguments to exit status; a `UserError` becomes one line.
+    run: arguments to exit status; a `UserError`, or what the system refuses to
+      do with a file, becomes one line.
   """
 
   def guarded(argv):
     try:
       return run(argv)
     except UserError as error:
-      print(f"error: {error}", file=sys.stderr)
-      return 2
+      message = str(error)
+    except OSError as error:
+      message = _refused(error)
+    print(f"error: {message}", file=sys.stderr)
+    return 2
 
   memory.keep_freed()
   absl_logging.set_verbosity(absl_logging.WARNING)
+  # What orbax's threads log as tracebacks it raises, too.
+  absl_logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
+  for stream in (sys.stdout, sys.stderr):
+    # Names of files need not be text, and a terminal's letters may be few.
+    stream.reconfigure(errors="backslashreplace")
   logger = logging.getLogger("ser_jax")
   handler = logging.StreamHandler()
   handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -66,9 +66,13 @@ def train(
   """
   check(config)
   with _claim(workdir, config):
+    config = _with_seeds_there(config, workdir)
     processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
     _save_recipe(experiment)
+    processes.on_primary(
+      lambda: workdirs.keep_config(workdir, config.to_dict())
+    )
     log = workdirs.MetricsLog(workdir)
     engines = runs.make_engines(experiment)
     should_stop = processes.agreed(should_stop)
@@ -138,6 +142,7 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
   check(config)
   processes.on_primary(lambda: workdirs.require(workdir))
   with _claim(workdir, config):
+    config = _with_seeds_there(config, workdir)
     processes.in_turn(lambda: ensure_shards(config))
     experiment = make_experiment(config, workdir)
     _save_recipe(experiment)
@@ -163,6 +168,14 @@ def _claim(workdir: pathlib.Path, config):
     lambda: lock.append(workdirs.claim(workdir, config.to_dict()))
   )
   return lock[0] if lock else contextlib.nullcontext()
+
+
+def _with_seeds_there(config, workdir: pathlib.Path):
+  """The config with all seeds that its workdir has, which reports join."""
+  seeds = processes.on_primary(lambda: workdirs.seeds(workdir, config.seeds))
+  config = config.copy_and_resolve_references()
+  config.seeds = tuple(seeds)
+  return config
 
 
 def _save_recipe(experiment: runs.Experiment) -> None:

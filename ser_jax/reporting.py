@@ -18,6 +18,11 @@ from ser_jax.evaluation import report, sweeps
 from ser_jax.train.groups import Group
 from ser_jax.train.state import init_state
 
+_PREDICT_AGAIN = (
+  "delete the folder that it is in and repeat the command with --mode=train, "
+  "which predicts again from the checkpoint."
+)
+
 
 def finish(experiment: runs.Experiment, diverged: Collection[str]) -> dict:
   """Writes the report, or one of each learning rate.
@@ -57,10 +62,16 @@ def _report(
   finished: Group,
   diverged: Collection[str],
 ) -> dict:
-  """Joins the predictions of runs and writes their report into a folder."""
+  """Joins the predictions of runs and writes their report into a folder.
+
+  Raises:
+    UserError: predictions of a run cannot be read.
+  """
   for stem in predictions.stems(experiment.dataset):
     parts = [
-      dict(np.load(predictions.file_of(experiment.workdir, run, stem)))
+      atomic.read_arrays(
+        predictions.file_of(experiment.workdir, run, stem), _PREDICT_AGAIN
+      )
       for run in finished
     ]
     joined = {

@@ -245,10 +245,8 @@ def keep_seeds(rows: list[dict], folder: pathlib.Path) -> None:
     folder: with a folder for each row.
   """
   for row in rows:
-    path = folder / row["name"] / workdir.CONFIG
-    if workdir.binds(path):
-      there = json.loads(path.read_text())["seeds"]
-      row["config"].seeds = tuple(sorted({*row["config"].seeds, *there}))
+    seeds = workdir.seeds(folder / row["name"], row["config"].seeds)
+    row["config"].seeds = tuple(seeds)
 
 
 def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:

@@ -7,6 +7,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from ser_jax import atomic
 from ser_jax.errors import UserError
@@ -33,6 +34,11 @@ RESULTS = (
   *("metrics.jsonl", "predictions.npz"),
 )
 DATA = "data.json"
+LOG_LOST = (
+  "copy it back from where it was trained, or delete it: reports then show no "
+  "learning curves, and those of several learning rates cannot be."
+)
+_COPY = "copy it back from where it was trained, or choose another --workdir."
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -48,7 +54,7 @@ def flatten(tree: dict, prefix: str = "") -> dict:
 
 
 def claim(folder: pathlib.Path, config: dict):
-  """Makes a workdir ours: locked, with its config checked or written.
+  """Makes a workdir ours: locked, with its config checked.
 
   Args:
     folder: `--workdir`.
@@ -76,7 +82,7 @@ def claim(folder: pathlib.Path, config: dict):
       f"--workdir={folder} is in use by another process: wait for it, or "
       "choose another."
     ) from error
-  keep_config(folder, config)
+  check_config(folder, config)
   _keep_environment(folder, environment())
   return lock
 
@@ -88,7 +94,7 @@ def _keep_environment(folder: pathlib.Path, now: dict) -> None:
   training.
   """
   path = folder / "environment.json"
-  first = json.loads(path.read_text()) if binds(path) else now
+  first = atomic.read_json(path, _COPY) if binds(path) else now
   later = first.pop("later", [])
   if now not in (first, *later):
     later.append(now)
@@ -100,37 +106,90 @@ def binds(path: pathlib.Path) -> bool:
 
   What was refused before anything was computed does not bind a folder.
   """
-  return path.exists() and any((path.parent / n).exists() for n in RESULTS)
+  return path.exists() and _has_results(path.parent)
+
+
+def _has_results(folder: pathlib.Path) -> bool:
+  return any((folder / name).exists() for name in RESULTS)
+
+
+def _kept(path: pathlib.Path) -> dict | None:
+  """A record that binds; None in a folder of which nothing has come.
+
+  Raises:
+    UserError: it cannot be read, or the folder's results have lost it.
+  """
+  if not _has_results(path.parent):
+    return None
+  if not path.exists():
+    raise UserError(
+      f"--workdir={path.parent} has results but no {path.name}, which tells "
+      "of what they are: copy it back, or choose another --workdir."
+    )
+  return atomic.read_json(path, _COPY)
 
 
 def require(folder: pathlib.Path) -> None:
   """Refuses a folder of which no training has made anything.
 
   Raises:
-    UserError: there is nothing.
+    UserError: there is nothing, or its config is lost or damaged.
   """
-  if not binds(folder / CONFIG):
+  if _kept(folder / CONFIG) is None:
     raise UserError(
       f"--workdir={folder} has no training: give the folder of a training, or "
       "train it with --mode=train."
     )
 
 
-def keep_config(folder: pathlib.Path, config: dict) -> None:
-  """Writes a folder's config, unless it holds results of another.
+def check_config(folder: pathlib.Path, config: dict) -> None:
+  """Refuses a folder with results of another config.
 
   Args:
     folder: where results of the config go.
     config: as plain data.
 
   Raises:
-    UserError: the folder holds results of another config.
+    UserError: the folder holds results of another config, or has lost it.
   """
-  config = json.loads(json.dumps(config))
-  path = folder / CONFIG
-  if binds(path):
-    _compare(json.loads(path.read_text()), config, folder)
-  atomic.write_text(path, json.dumps(config, indent=2))
+  before = _kept(folder / CONFIG)
+  if before is not None:
+    _compare(before, json.loads(json.dumps(config)), folder)
+
+
+def keep_config(folder: pathlib.Path, config: dict) -> None:
+  """Writes a folder's config, unless it holds results of another.
+
+  Seeds that it has already stay: runs of all are there.
+
+  Args:
+    folder: where results of the config go.
+    config: as plain data.
+
+  Raises:
+    UserError: the folder holds results of another config, or has lost it.
+  """
+  check_config(folder, config)
+  if "seeds" in config:
+    config = config | {"seeds": seeds(folder, config["seeds"])}
+  atomic.write_text(folder / CONFIG, json.dumps(config, indent=2))
+
+
+def seeds(folder: pathlib.Path, given: Iterable[int]) -> list[int]:
+  """Seeds, and those of a folder's config if results have come of it.
+
+  Args:
+    folder: `--workdir`.
+    given: seeds that are asked for.
+
+  Returns:
+    All of them, those that are there first.
+
+  Raises:
+    UserError: the folder's config is lost or damaged.
+  """
+  before = (_kept(folder / CONFIG) or {}).get("seeds", ())
+  return list(dict.fromkeys((*before, *given)))
 
 
 def keep_data(folder: pathlib.Path, identity: dict[str, str]) -> None:
@@ -141,10 +200,10 @@ def keep_data(folder: pathlib.Path, identity: dict[str, str]) -> None:
     identity: see `ser_jax.data.shards.identity`.
 
   Raises:
-    UserError: the folder's results are of other shards.
+    UserError: the folder's results are of other shards, or of who knows which.
   """
   path = folder / DATA
-  before = json.loads(path.read_text()) if binds(path) else identity
+  before = _kept(path) or identity
   differ = [name for name in identity if before.get(name) != identity[name]]
   if differ:
     raise UserError(
@@ -229,18 +288,14 @@ class MetricsLog:
     if not self._path.exists():
       return
     kept = []
-    for line in self._path.read_text().splitlines():
-      try:
-        entry = json.loads(line)
-      except json.JSONDecodeError:
-        continue  # a line cut short by a kill; its epoch is trained again
+    for entry in atomic.read_lines(self._path, LOG_LOST):
       run = (entry["fold"], entry["seed"], entry.get("rate"))
       ours = run in runs and entry["stage"] == stage
       if not (ours and entry["epoch"] >= epoch):
-        kept.append(line)
-    atomic.write_text(self._path, "".join(f"{line}\n" for line in kept))
+        kept.append(f"{json.dumps(entry)}\n")
+    atomic.write_text(self._path, "".join(kept))
 
   def append(self, entry: dict) -> None:
     """Adds one line."""
-    with open(self._path, "a") as file:
+    with atomic.naming(self._path), open(self._path, "a") as file:
       file.write(json.dumps(entry) + "\n")

@@ -153,6 +153,7 @@ def test_stacked_runs_go_on_with_other_seeds(shards, tmp_path, caplog):
     with caplog.at_level("INFO"):
       train(config, tmp_path / "grown")
     assert ("seed0" in caplog.text) == (seeds == (0, 1))
+  config.seeds = (0, 1, 2)  # those that are there stay
   train(config, tmp_path / "at_once")
   np.testing.assert_array_equal(
     scores_of(tmp_path / "grown"), scores_of(tmp_path / "at_once")

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import re
 import subprocess
 
@@ -6,6 +7,7 @@ import pytest
 
 from ser_jax import workdir
 from ser_jax.errors import UserError
+from ser_jax.evaluation import training_log
 
 CONFIG = {"epochs": 3, "parallel": {"backend": "jit", "runs": "loop"}}
 
@@ -14,6 +16,8 @@ CONFIG = {"epochs": 3, "parallel": {"backend": "jit", "runs": "loop"}}
 def trained(tmp_path):
   """A workdir of which something has come."""
   with workdir.claim(tmp_path, CONFIG):
+    workdir.keep_config(tmp_path, CONFIG)
+    workdir.keep_data(tmp_path, {"digest": "a", "labels": "b"})
     (tmp_path / "metrics.jsonl").write_text("")
   return tmp_path
 
@@ -33,6 +37,7 @@ def test_an_environment_that_differs_comes_later(tmp_path, monkeypatch):
   for commit in ("one", "one", "two", "one", "two"):
     monkeypatch.setattr(workdir, "environment", lambda c=commit: {"commit": c})
     with workdir.claim(tmp_path, CONFIG):
+      workdir.keep_config(tmp_path, CONFIG)
       (tmp_path / "metrics.jsonl").write_text("")
   found = json.loads(path.read_text())
   assert found == {"commit": "one", "later": [{"commit": "two"}]}
@@ -77,12 +82,54 @@ def test_what_came_to_nothing_binds_nobody(tmp_path, result):
   """Refused for a typo, say; what was trained binds."""
   for epochs in (3, 4):
     with workdir.claim(tmp_path, CONFIG | {"epochs": epochs}):
+      workdir.keep_config(tmp_path, CONFIG | {"epochs": epochs})
       workdir.keep_data(tmp_path, {"digest": str(epochs)})
   (tmp_path / result).mkdir()
   with pytest.raises(UserError, match="epochs: 4 there, 3 now"):
     workdir.claim(tmp_path, CONFIG)
   with pytest.raises(UserError, match="their digest differ"):
     workdir.keep_data(tmp_path, {"digest": "3"})
+
+
+@pytest.mark.parametrize("result", workdir.RESULTS)
+def test_results_without_their_config_are_nobody_s(tmp_path, result):
+  """Any config could claim them."""
+  (tmp_path / result).mkdir()
+  for ask in (
+    lambda: workdir.claim(tmp_path, CONFIG),
+    lambda: workdir.require(tmp_path),
+  ):
+    with pytest.raises(UserError, match="no config.json.*copy it back"):
+      ask()
+  assert not (tmp_path / "config.json").exists()
+  with pytest.raises(UserError, match="no data.json.*copy it back"):
+    workdir.keep_data(tmp_path, {"digest": "a"})
+  assert not (tmp_path / "data.json").exists()
+
+
+@pytest.mark.parametrize("content", ['{"epochs": ', "[]", ""])
+@pytest.mark.parametrize("name", ["config", "environment", "data"])
+def test_a_damaged_record_is_named(trained, name, content):
+  (trained / f"{name}.json").write_text(content)
+  with pytest.raises(UserError, match=f"{name}.json cannot be.*copy it back"):
+    with workdir.claim(trained, CONFIG):
+      workdir.keep_data(trained, {"digest": "a"})
+  assert (trained / f"{name}.json").read_text() == content
+
+
+def test_seeds_add_to_those_of_the_results(tmp_path):
+  def kept():
+    return json.loads((tmp_path / "config.json").read_text())["seeds"]
+
+  for seeds in ((3,), (1, 0)):
+    workdir.keep_config(tmp_path, CONFIG | {"seeds": seeds})
+    assert kept() == list(seeds)
+  (tmp_path / "runs").mkdir()
+  assert workdir.seeds(tmp_path, (2, 0)) == [1, 0, 2]
+  with workdir.claim(tmp_path, CONFIG | {"seeds": (2, 0)}):
+    assert kept() == [1, 0]
+  workdir.keep_config(tmp_path, CONFIG | {"seeds": (2, 0)})
+  assert kept() == [1, 0, 2]
 
 
 def test_a_folder_of_no_training_is_refused(tmp_path):
@@ -105,7 +152,6 @@ def test_other_forms_may_resume(trained):
 
 
 def test_other_data_is_refused_by_name(trained):
-  workdir.keep_data(trained, {"digest": "a", "labels": "b"})
   workdir.keep_data(trained, {"digest": "a", "labels": "b"})
   with pytest.raises(UserError, match="their labels differ"):
     workdir.keep_data(trained, {"digest": "a", "labels": "c"})
@@ -134,3 +180,22 @@ def test_the_log_rewinds_one_run(tmp_path):
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   found = [(line["fold"], line["epoch"]) for line in map(json.loads, lines)]
   assert found == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("odd", ["3", "{", "\x00"])
+def test_a_damaged_log_is_named(tmp_path, odd):
+  log = workdir.MetricsLog(tmp_path)
+  text = f"{odd}\n" + '{"fold": "a", "seed": 0, "stage": "x", "epoch": 0}\n'
+  (tmp_path / "metrics.jsonl").write_text(text)
+  with pytest.raises(UserError, match="line 1 of .*metrics.jsonl.*delete it"):
+    log.rewind({("a", 0, None)}, "x", 0)
+  with pytest.raises(UserError, match="line 1 of .*metrics.jsonl.*delete it"):
+    training_log.read(tmp_path)
+  assert (tmp_path / "metrics.jsonl").read_text() == text
+
+
+def test_a_log_on_a_full_disk_is_named():
+  log = workdir.MetricsLog(pathlib.Path())
+  log._path = pathlib.Path("/dev/full")
+  with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+    log.append({"fold": "a"})

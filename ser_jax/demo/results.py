@@ -1,14 +1,13 @@
 """Workdirs -> tables of test utterances, for the app; no device needed."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from ser_jax import inference
+from ser_jax import atomic, inference
 from ser_jax.errors import UserError
 from ser_jax.evaluation import metrics
 
@@ -20,6 +19,7 @@ AGES = {
   }
 }
 ALL = "all"
+_COPY_AGAIN = "copy it again from where it was trained."
 
 Finished = tuple[tuple[str, int], ...]  # see `finished`
 
@@ -98,17 +98,16 @@ def read_results(folder: pathlib.Path) -> Results:
     The results.
 
   Raises:
-    UserError: contours, which have no classes.
+    UserError: contours, which have no classes, or a file that is damaged.
   """
-  config = json.loads((folder / "config.json").read_text())
+  config = atomic.read_json(folder / "config.json", _COPY_AGAIN)
   data, rates = config["data"], config["optimizer"].get("learning_rates")
   classes = tuple(data["classes"])
   parts = []
   for path in sorted(folder.glob("runs/*/predictions.npz")):
     name = path.parent.name
     rate = name.rpartition("-lr")[-1] if rates else ""
-    with np.load(path) as stored:
-      parts.append(dict(stored))
+    parts.append(atomic.read_arrays(path, _COPY_AGAIN))
     for key, value in (("run", name), ("rate", rate)):
       parts[-1][key] = np.full(len(parts[-1]["fold"]), value)
   if any(part["scores"].ndim != 2 for part in parts):

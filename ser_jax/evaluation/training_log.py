@@ -1,17 +1,20 @@
 """`metrics.jsonl` as reports read it: a line for each run, stage and epoch."""
 
-import json
 import pathlib
+
+from ser_jax import atomic, workdir
 
 FILE = "metrics.jsonl"
 
 
-def read(workdir: pathlib.Path) -> list[dict]:
-  """Lines of the log of a workdir; none if there is no log."""
-  path = workdir / FILE
-  if not path.exists():
-    return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
+def read(folder: pathlib.Path) -> list[dict]:
+  """Lines of the log of a workdir; none if there is no log.
+
+  Raises:
+    UserError: the log is damaged.
+  """
+  path = folder / FILE
+  return atomic.read_lines(path, workdir.LOG_LOST) if path.exists() else []
 
 
 def last_stage(lines: list[dict]) -> tuple[list[dict], str]:

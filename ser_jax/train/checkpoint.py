@@ -3,10 +3,13 @@
 One checkpoint holds the newest state, the best and the last weights of every
 run and the bookkeeping, so that nothing can be restored by halves; that of a
 finished group needs no state. Saves are asynchronous; the one before is kept
-until the next is complete.
+until the next is complete. With the bookkeeping go checksums of all, which are
+compared with what is read.
 """
 
+import json
 import pathlib
+import zlib
 
 import jax
 import numpy as np
@@ -17,6 +20,7 @@ from ser_jax.errors import UserError
 from ser_jax.train import processes
 
 _TRAIN_AGAIN = "delete that folder to train this run again from its start."
+SHOWN = 160  # characters of a message that are
 _COPY_AGAIN = "copy it again from where it was trained."
 
 
@@ -28,11 +32,13 @@ class Checkpoints:
 
     Args:
       folder: one group of runs in one stage.
+
+    Raises:
+      UserError: it cannot be made.
     """
     self._folder = folder
     self._manager = None
-    if processes.primary():
-      self._manager = _manager(folder.absolute())
+    processes.on_primary(self._open)
 
   def __enter__(self):
     return self
@@ -45,6 +51,17 @@ class Checkpoints:
         raise self._unwritten(failed) from failed
       finally:
         self._manager.close()
+
+  def _open(self) -> None:
+    try:
+      self._manager = _manager(self._folder.absolute())
+    except (FileExistsError, NotADirectoryError) as error:
+      raise UserError(
+        f"checkpoint: {self._folder} is a file, or in one, where folders of "
+        "checkpoints belong: delete it, or choose another --workdir."
+      ) from error
+    except OSError as error:
+      raise self._unwritten(error) from error
 
   def progress(self) -> dict | None:
     """The bookkeeping of the newest checkpoint; None without one.
@@ -62,7 +79,7 @@ class Checkpoints:
     Args:
       step: must grow from save to save; a step already saved is left alone.
       arrays: host arrays.
-      progress: plain data.
+      progress: plain data, the same once it has been JSON.
 
     Raises:
       UserError: the disk is full or the folder cannot be written.
@@ -77,7 +94,7 @@ class Checkpoints:
         step,
         args=ocp.args.Composite(
           arrays=ocp.args.PyTreeSave(arrays),
-          progress=ocp.args.JsonSave(progress),
+          progress=ocp.args.JsonSave(_signed(arrays, progress)),
         ),
         force=True,
       )
@@ -86,10 +103,11 @@ class Checkpoints:
 
   def _unwritten(self, error: Exception) -> UserError:
     """What a save ends with that the disk refused, then or while it ran."""
+    complete = any(p.name.isdigit() for p in self._folder.glob("*"))
+    kept = "the last complete checkpoint is intact, and " if complete else ""
     return UserError(
-      f"checkpoint: cannot write {self._folder} ({str(error)[:160]}...): free "
-      "space or choose another --workdir; the last complete checkpoint is "
-      "intact, and the same command resumes from it."
+      f"checkpoint: cannot write {self._folder} ({_end(error)}): free space or "
+      f"choose another --workdir; {kept}the same command resumes."
     )
 
   def restore(self, like: dict[str, PyTree]) -> dict[str, PyTree]:
@@ -154,8 +172,11 @@ def _progress(
     return None
   wanted = ocp.args.Composite(progress=ocp.args.JsonRestore())
   try:
-    return manager.restore(step, args=wanted)["progress"]
-  except (ValueError, OSError, KeyError) as error:
+    signed = manager.restore(step, args=wanted)["progress"]
+    found = signed["progress"]
+    _check({"progress": _checksum_of(found)}, signed["checksums"])
+    return found
+  except (ValueError, OSError, KeyError, TypeError) as error:
     raise _damaged(folder / str(step), error, remedy) from error
 
 
@@ -177,10 +198,41 @@ def _arrays(
     found = _stored(manager, int(path.name))
     names = [name for name in found if name.split("/")[0] in like]
     _compare(path, {name: found[name] for name in names}, _signature(like))
-    args = ocp.args.Composite(arrays=wanted)
-    return manager.restore(int(path.name), args=args)["arrays"]
-  except (ValueError, OSError, KeyError) as error:
+    args = ocp.args.Composite(arrays=wanted, progress=ocp.args.JsonRestore())
+    restored = manager.restore(int(path.name), args=args)
+    _check(_checksums(restored["arrays"]), restored["progress"]["checksums"])
+    return restored["arrays"]
+  except (ValueError, OSError, KeyError, TypeError) as error:
     raise _damaged(path, error, remedy) from error
+
+
+def _signed(arrays: PyTree, progress: dict) -> dict:
+  """The bookkeeping with checksums, its own and those of arrays by path."""
+  own = {"progress": _checksum_of(progress)}
+  return {"progress": progress, "checksums": own | _checksums(arrays)}
+
+
+def _checksums(arrays: PyTree) -> dict[str, int]:
+  """Path -> checksum of every array."""
+  return {
+    path: zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    for path, leaf in _leaves(arrays).items()
+  }
+
+
+def _checksum_of(progress: dict) -> int:
+  return zlib.crc32(json.dumps(progress).encode())
+
+
+def _check(found: dict[str, int], kept: dict[str, int]) -> None:
+  """Compares checksums of what was read.
+
+  Raises:
+    ValueError: they differ, or none was kept.
+  """
+  wrong = [name for name in found if kept.get(name) != found[name]]
+  if wrong:
+    raise ValueError(f"{wrong[0]} is not what was saved, by its checksum")
 
 
 def _stored(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
@@ -205,9 +257,16 @@ def _compare(
 
 
 def _damaged(path: pathlib.Path, error: Exception, remedy: str) -> UserError:
-  return UserError(
-    f"checkpoint: {path} is damaged ({str(error)[:160]}...): {remedy}"
-  )
+  what = error
+  if isinstance(error, KeyError | TypeError):
+    what = f"or of another version: {error!r}"
+  return UserError(f"checkpoint: {path} is damaged ({_end(what)}): {remedy}")
+
+
+def _end(error: object) -> str:
+  """The end of a message of orbax, which tells what happened, in one line."""
+  text = " ".join(str(error).partition(" [tensorstore_spec=")[0].split())
+  return text if len(text) <= SHOWN else f"...{text[-SHOWN:]}"
 
 
 def _manager(folder: pathlib.Path) -> ocp.CheckpointManager:
@@ -244,6 +303,14 @@ def _empty(like) -> np.ndarray:
 
 def _signature(tree: PyTree) -> dict[str, str]:
   """Path -> shape and type of every leaf."""
+  return {
+    path: f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+    for path, leaf in _leaves(tree).items()
+  }
+
+
+def _leaves(tree: PyTree) -> dict[str, PyTree]:
+  """Path -> leaf."""
 
   def path(keys) -> str:
     return "/".join(
@@ -252,7 +319,4 @@ def _signature(tree: PyTree) -> dict[str, str]:
     )
 
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {
-    path(keys): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
-    for keys, leaf in leaves
-  }
+  return {path(keys): leaf for keys, leaf in leaves}

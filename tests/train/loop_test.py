@@ -74,7 +74,7 @@ class Bench:
       runs=len(seeds),
       batch_size=SIZE,
     )
-    data = source(examples)
+    data = source(examples, layout.share)
 
     def train(state, item, stats, constants, frames):
       batch = prepare(data.gather(constants, item, frames), stats, plans)
