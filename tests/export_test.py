@@ -1,5 +1,6 @@
 """An export holds the step as every kind of devices wants it."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -84,6 +85,16 @@ def test_forms_predict_alike(opened, exported):
   packed = export.inference.pack(opened.recipe, examples, 4)
   other = jax.jit(steps["accelerator"])(arrays, *packed)
   np.testing.assert_allclose(other[:3], wanted[0], atol=1e-5)
+
+
+def test_a_file_of_a_gpu_is_as_exact_on_a_tpu(opened):
+  """A GPU's tasks ask for "default", which TPUs take for a single pass."""
+  tasks = {
+    kind: dataclasses.replace(task, products="default")
+    for kind, task in opened.tasks.items()
+  }
+  steps, _ = predictor.pure_step(dataclasses.replace(opened, tasks=tasks))
+  assert {step.args[0].products for step in steps.values()} == {"tensorfloat32"}
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

@@ -1,5 +1,6 @@
 """Trained runs as a function of features."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ser_jax.inference import Inputs, Lengths, Predictor, Recipe
 from ser_jax.tasks.task import Task
 from ser_jax.train.compile import Program
 from ser_jax.train.devices import device_kind
+from ser_jax.train.precision import PRODUCTS
 from ser_jax.train.step import predict_step
 from ser_jax.trained import Opened, open_runs
 
@@ -102,8 +104,13 @@ def pure_step(opened: Opened):
     batch = make_batch(inputs, lengths)
     return _scores(task, weights, statistics, batch, plans)
 
+  # A GPU's name of how products are made is not that of other platforms.
+  products = PRODUCTS[opened.config.precision]
   steps = {
-    kind: functools.partial(scores, task) for kind, task in opened.tasks.items()
+    kind: functools.partial(
+      scores, dataclasses.replace(task, products=products)
+    )
+    for kind, task in opened.tasks.items()
   }
   return steps, [jax.tree.leaves(pair) for pair in pairs]
 
