@@ -54,6 +54,22 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     np.savez_compressed(file, **arrays)
 
 
+# What files end in that are not what they should be.
+_UNREADABLE = (
+  *(OSError, ValueError, EOFError, TypeError, RuntimeError),
+  *(zipfile.BadZipFile, zlib.error),
+)
+
+
+@contextlib.contextmanager
+def _reading(what: object, remedy: str) -> Iterator[None]:
+  """Says of what cannot be read what to do."""
+  try:
+    yield
+  except _UNREADABLE as error:
+    raise UserError(f"{what} cannot be read ({error}): {remedy}") from error
+
+
 def read_json(path: pathlib.Path, remedy: str) -> dict:
   """Reads a JSON file of fields by name.
 
@@ -64,10 +80,8 @@ def read_json(path: pathlib.Path, remedy: str) -> dict:
   Raises:
     UserError: it cannot be read.
   """
-  try:
+  with _reading(path, remedy):
     return _fields(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read ({error}): {remedy}") from error
 
 
 def read_lines(path: pathlib.Path, remedy: str) -> list[dict]:
@@ -83,18 +97,12 @@ def read_lines(path: pathlib.Path, remedy: str) -> list[dict]:
   Raises:
     UserError: it cannot be read.
   """
-  try:
+  with _reading(path, remedy):
     whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-  except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read ({error}): {remedy}") from error
   found = []
   for number, line in enumerate(whole, 1):
-    try:
+    with _reading(f"line {number} of {path}", remedy):
       found.append(_fields(line))
-    except ValueError as error:
-      raise UserError(
-        f"line {number} of {path} cannot be read ({error}): {remedy}"
-      ) from error
   return found
 
 
@@ -115,11 +123,5 @@ def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
   Raises:
     UserError: it cannot be read.
   """
-  try:
-    with np.load(path) as stored:
-      return dict(stored)
-  except (
-    *(OSError, ValueError, EOFError, TypeError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
-  ) as error:
-    raise UserError(f"{path} cannot be read ({error}): {remedy}") from error
+  with _reading(path, remedy), np.load(path) as stored:
+    return dict(stored)
