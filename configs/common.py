@@ -138,6 +138,9 @@ def get_config() -> ConfigDict:
       # Roofline: empty for this device, a name such as TPU v4, or
       # 'flops=67e12,bytes=4.8e12,link=450e9', all a second.
       "peaks": "",
+      # Empty for the devices at hand, or others to compile for: 'v5e:2x4',
+      # 'NVIDIA H200:8'.
+      "target": "",
       # Whether to write StableHLO and optimized HLO.
       "save_hlo": False,
     }

@@ -12,7 +12,9 @@ import logging
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+
+import jax
 
 from ser_jax import (
   atomic,
@@ -300,7 +302,11 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
 
 
 def assemble(
-  config, workdir: pathlib.Path, dataset: Dataset, held: Examples
+  config,
+  workdir: pathlib.Path,
+  dataset: Dataset,
+  held: Examples,
+  described: Sequence[jax.Device] | None = None,
 ) -> runs.Experiment:
   """Lists the runs over a dataset that is open.
 
@@ -309,6 +315,7 @@ def assemble(
     workdir: where a training would write.
     dataset: utterances, labels, folds.
     held: the examples that the source reads, usually the dataset's.
+    described: devices of elsewhere, see `make_layout`.
 
   Returns:
     The experiment.
@@ -324,7 +331,9 @@ def assemble(
     runs=len(of_runs[0]),
     batch_size=config.batch_size,
     accumulate=config.accumulate,
+    described=described,
   )
+  precision.warn_of_slow(config.precision, layout.platform)
   steps = order.steps_per_epoch(
     max(len(fold.train) for fold in dataset.protocol.folds), config.batch_size
   )

@@ -90,7 +90,7 @@ def make_stages(
     classes: of the scores.
     statistics: of every fold, which tell the training speakers.
     steps: in an epoch; None for stages that predict, and have no optimizer.
-    kind: of devices, see `make_model`.
+    kind: of devices, see `make_model`; None for that of the layout's.
 
   Returns:
     The stages.
@@ -100,7 +100,7 @@ def make_stages(
   """
   model = make_model(
     config,
-    kind,
+    kind or device_kind(layout.platform),
     classes=classes,
     speakers=count_speakers(
       config, (found.speaker_class for found in statistics.values())
@@ -129,7 +129,10 @@ def make_stages(
       )
   return tuple(
     dataclasses.replace(
-      stage, task=precision.in_precision(stage.task, config.precision)
+      stage,
+      task=precision.in_precision(
+        stage.task, config.precision, layout.platform
+      ),
     )
     for stage in stages
   )

@@ -25,9 +25,11 @@ from ser_jax import workdir as workdirs
 from ser_jax.analysis import cost, hlo
 from ser_jax.analysis.roofline import Peaks, find_peaks, roofline
 from ser_jax.analysis.shapes import blank_shards
+from ser_jax.analysis.targets import describe_devices
 from ser_jax.data import resident
 from ser_jax.data.dataset import load_dataset
 from ser_jax.data.examples import Frames, Row, example_batch
+from ser_jax.errors import UserError
 from ser_jax.tasks.task import Stage
 from ser_jax.train import loop, processes
 from ser_jax.train.engine import Engine
@@ -41,7 +43,8 @@ def analyze(config, workdir: pathlib.Path) -> dict:
   """Compiles every stage's steps and describes them.
 
   Args:
-    config: a config as in `configs/`.
+    config: a config as in `configs/`; `analysis.target` names the devices, if
+      they are not those at hand.
     workdir: where `analysis.save_hlo` writes.
 
   Returns:
@@ -50,16 +53,17 @@ def analyze(config, workdir: pathlib.Path) -> dict:
   Raises:
     UserError: anything the user can mend.
   """
+  described = _described(config)  # before anything asks what devices there are
   experiments.check(config)
   blank = blank_shards(config)
   dataset = load_dataset(config, blank)
   examples = dataset.examples
   held = dataclasses.replace(examples, keep=examples.keep[:_HELD])
-  experiment = experiments.assemble(config, workdir, dataset, held)
+  experiment = experiments.assemble(config, workdir, dataset, held, described)
   layout = experiment.layout
   peaks = find_peaks(
     config.analysis.peaks,
-    layout.mesh.local_devices[0],
+    layout.mesh.devices.flat[0],
     layout.mesh.size,
     config.precision,
   )
@@ -85,9 +89,26 @@ def analyze(config, workdir: pathlib.Path) -> dict:
       for key, times in shapes.most_common()
     ],
     "mesh": dict(experiment.layout.mesh.shape),
+    "devices": layout.mesh.devices.flat[0].device_kind,
     "machine": workdirs.environment(),
     "stages": stages,
   }
+
+
+def _described(config) -> list[jax.Device] | None:
+  """The devices of elsewhere that a config compiles for, if any.
+
+  Raises:
+    UserError: `analysis.target` cannot be met, or not by this config.
+  """
+  if not config.analysis.target:
+    return None
+  if config.parallel.backend == "pmap":
+    raise UserError(
+      "config.parallel.backend='pmap' compiles for the devices at hand alone: "
+      "set it to 'jit', or config.analysis.target to ''."
+    )
+  return describe_devices(config.analysis.target)
 
 
 def step_shapes(experiment: runs.Experiment) -> collections.Counter:

@@ -50,7 +50,7 @@ def render_analysis(found: dict) -> str:
     "compiled steps",
     f"Batch {found['batch_size']}, {found['runs_in_program']} run(s) in the "
     f"program, mesh run {mesh['run']} × data {mesh['data']} of "
-    f"{', '.join(machine['devices'])} by "
+    f"{found['devices']} by "
     f"{found['config']['parallel']['backend']}, {found['source']} data. Shapes "
     f"from {found['shapes_from']}, in frames: {frames}; so are "
     f"{share(common)} of the steps. jax {machine['packages']['jax']}. All "

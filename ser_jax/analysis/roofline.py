@@ -71,6 +71,7 @@ def _each(name: str, rates: dict, half: float, memory: float, link: float):
 DEVICES = {
   peaks["tf32"].name: peaks
   for peaks in (
+    _gpu("NVIDIA B200", 75, 1100, 2250, 7700, 900),
     _gpu("NVIDIA H200", 66.9, 494.7, 989.4, 4800, 450),
     _gpu("NVIDIA H100 80GB HBM3", 66.9, 494.7, 989.4, 3350, 450),
     _gpu("NVIDIA A100-SXM4-80GB", 19.5, 156, 312, 2039, 300),

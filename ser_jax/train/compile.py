@@ -24,6 +24,7 @@ from ser_jax.train.placement import (
   join_batch,
   on_mesh,
   put,
+  shapes,
   split_batch,
 )
 from ser_jax.train.sharing import Share
@@ -41,12 +42,20 @@ class Layout:
       one, each device its own runs).
     mesh: the axes `run` and `data`.
     size: runs in one program.
+    described: whether the devices are not here: what would be put on them is
+      given back as shapes, which programs can be lowered and compiled for.
   """
 
   backend: str
   runs: str
   mesh: Mesh
   size: int
+  described: bool = False
+
+  @property
+  def platform(self) -> str:
+    """Of the devices: `cpu`, `gpu` or `tpu`."""
+    return self.mesh.devices.flat[0].platform
 
   @property
   def axis_name(self) -> str | None:
@@ -63,7 +72,10 @@ class Layout:
       tree = jax.tree.map(lambda x: x.reshape(x.shape[1:]), tree)
     if self.backend == "pmap":
       return self._copy_to_all(tree)
-    return put(tree, self.shardings(tree))
+    return self._put(tree, self.shardings(tree))
+
+  def _put(self, tree: PyTree, shardings: PyTree) -> PyTree:
+    return (shapes if self.described else put)(tree, shardings)
 
   @property
   def run_axes(self) -> tuple[str, ...]:
@@ -87,7 +99,7 @@ class Layout:
     """Puts arrays without a run axis on every device."""
     if self.backend == "pmap":
       return self._copy_to_all(tree)
-    return put(tree, self._sharding())
+    return self._put(tree, self._sharding())
 
   def share(self, tree: PyTree) -> PyTree:
     """This process' part of host arrays `[runs, batch, ...]`."""
@@ -121,11 +133,12 @@ class Layout:
         jax.tree.map(lambda x: split_batch(np.asarray(x), count), tree),
         self._sharding("data"),
       )
+    sharding = self._sharding(*item_axes(stacked))
+    if self.described:
+      return shapes(tree, sharding)
     # The guard takes these transfers, which are meant, for accidents.
     with jax.transfer_guard_host_to_device("allow"):
-      return jax.make_array_from_process_local_data(
-        self._sharding(*item_axes(stacked)), tree
-      )
+      return jax.make_array_from_process_local_data(sharding, tree)
 
   def fetch_runs(self, tree: PyTree) -> PyTree:
     """Brings arrays `[runs, ...]` to the host."""

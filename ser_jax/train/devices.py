@@ -1,6 +1,7 @@
 """What a config asks of the devices that there are -> a layout over them."""
 
 import logging
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -16,13 +17,26 @@ STATES = ("replicated", "sharded")
 RUNS = ("loop", "vmap", "shard")
 
 
-def device_kind() -> str:
-  """`cpu` or `accelerator`, for what configs have two settings of."""
-  return "cpu" if jax.default_backend() == "cpu" else "accelerator"
+def device_kind(platform: str | None = None) -> str:
+  """`cpu` or `accelerator`, for what configs have two settings of.
+
+  Args:
+    platform: `cpu`, `gpu` or `tpu`; None for that of this process.
+
+  Returns:
+    The kind.
+  """
+  platform = platform or jax.default_backend()
+  return "cpu" if platform == "cpu" else "accelerator"
 
 
 def make_layout(
-  config, *, runs: int, batch_size: int, accumulate: int = 1
+  config,
+  *,
+  runs: int,
+  batch_size: int,
+  accumulate: int = 1,
+  described: Sequence[jax.Device] | None = None,
 ) -> Layout:
   """Lays an experiment out over the devices that there are.
 
@@ -33,6 +47,8 @@ def make_layout(
     runs: of one program.
     batch_size: must divide by the devices of the data axis.
     accumulate: microbatches that each device's share must divide by.
+    described: devices of elsewhere that programs are only compiled for, in
+      place of those that there are.
 
   Returns:
     The layout.
@@ -41,7 +57,7 @@ def make_layout(
     UserError: the devices, batch or runs do not divide.
   """
   _check_settings(config)
-  devices = jax.devices()
+  devices = jax.devices() if described is None else list(described)
   along_run, along_data = config.run, config.data
   if config.runs == "shard":
     along_data = 1
@@ -82,7 +98,7 @@ def make_layout(
   if jax.process_count() > 1:
     _check_processes(config, along_run * along_data)
   mesh = _make_mesh(devices, along_run, along_data)
-  return Layout(config.backend, config.runs, mesh, size)
+  return Layout(config.backend, config.runs, mesh, size, described is not None)
 
 
 def _make_mesh(devices: list[jax.Device], run: int, data: int) -> Mesh:

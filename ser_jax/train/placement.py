@@ -40,6 +40,27 @@ def put(tree: PyTree, shardings: PyTree) -> PyTree:
   )
 
 
+def shapes(tree: PyTree, shardings: PyTree) -> PyTree:
+  """What `put` would give, for devices that are not here: shapes, types, where.
+
+  Args:
+    tree: host arrays.
+    shardings: as in `put`.
+
+  Returns:
+    `jax.ShapeDtypeStruct`s.
+  """
+
+  def shape(x, sharding):
+    return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding)
+
+  return jax.tree.map(
+    lambda sharding, part: jax.tree.map(lambda x: shape(x, sharding), part),
+    shardings,
+    tree,
+  )
+
+
 def get(tree: PyTree) -> PyTree:
   """Brings arrays to the host, whole also where other processes have parts."""
 

@@ -31,7 +31,7 @@ PRODUCTS = {
 
 
 def check(precision: str) -> None:
-  """Refuses a precision that does not exist; warns of a slow one.
+  """Refuses a precision that does not exist.
 
   Raises:
     UserError: it is none of `PRODUCTS`.
@@ -40,15 +40,19 @@ def check(precision: str) -> None:
     raise UserError(
       f"config.precision={precision!r} is none of {', '.join(PRODUCTS)}."
     )
-  if precision == "bfloat16" and jax.default_backend() == "cpu":
+
+
+def warn_of_slow(precision: str, platform: str) -> None:
+  """Warns of a precision that a platform only imitates."""
+  if precision == "bfloat16" and platform == "cpu":
     LOG.warning(
       "config.precision=bfloat16 is for accelerators: CPUs imitate it, several "
       "times more slowly than float32"
     )
 
 
-def products(precision: str) -> str:
-  """JAX's name of how products are made on these devices.
+def products(precision: str, platform: str | None = None) -> str:
+  """JAX's name of how products are made on some devices.
 
   XLA's own kernels for NVIDIA GPUs (Triton's) take TF32 for "default" alone:
   under "tensorfloat32", which libraries' kernels obey, they compute in float32.
@@ -56,28 +60,33 @@ def products(precision: str) -> str:
 
   Args:
     precision: a name of `PRODUCTS`.
+    platform: `cpu`, `gpu` or `tpu`; None for that of this process.
 
   Returns:
     What `jax.default_matmul_precision` takes.
   """
-  if precision == "tf32" and jax.default_backend() == "gpu":
+  platform = platform or jax.default_backend()
+  if precision == "tf32" and platform == "gpu":
     return "default"
   return PRODUCTS[precision]
 
 
-def in_precision(task: Task, precision: str) -> Task:
+def in_precision(
+  task: Task, precision: str, platform: str | None = None
+) -> Task:
   """The task, computed in another precision.
 
   Args:
     task: of float32 parameters and inputs.
     precision: a name of `PRODUCTS`.
+    platform: see `products`.
 
   Returns:
     A task that takes and gives float32.
   """
   # Steps say how products are made: a context that ends with the forward pass
   # would not reach backward passes of our own.
-  task = dataclasses.replace(task, products=products(precision))
+  task = dataclasses.replace(task, products=products(precision, platform))
   if precision != "bfloat16":
     return task
 
