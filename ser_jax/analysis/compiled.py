@@ -22,7 +22,7 @@ from jaxtyping import PyTree
 from ser_jax import atomic, runs
 from ser_jax import experiment as experiments
 from ser_jax import workdir as workdirs
-from ser_jax.analysis import cost, hlo
+from ser_jax.analysis import categories, cost, hlo, traffic
 from ser_jax.analysis.roofline import Peaks, find_peaks, roofline
 from ser_jax.analysis.shapes import blank_shards
 from ser_jax.analysis.targets import describe_devices
@@ -297,7 +297,7 @@ def describe(text: str, peaks: Peaks) -> dict:
   flops = sum(op.times * sum(op.flops.values()) for op in ops)
   moved = sum(op.times * op.bytes for op in ops)
   parameters = module.parameters(module.entry)
-  border = cost.border_bytes(module)
+  border = traffic.border_bytes(module)
   return {
     "flops": flops,
     "bytes": moved,
@@ -329,7 +329,7 @@ def _categories(ops: list[cost.Op]) -> dict:
   """FLOPs by what computes them, bytes and times by what executes."""
   found = {
     name: {"flops": 0, "bytes": 0, "executed": 0}
-    for name in (*cost.CATEGORIES, cost.DATA_MOVEMENT)
+    for name in (*categories.CATEGORIES, categories.DATA_MOVEMENT)
   }
   for op in ops:
     for name, amount in op.flops.items():

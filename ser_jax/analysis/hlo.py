@@ -110,6 +110,31 @@ class Module:
       if instruction.opcode == "parameter"
     }
 
+  def operands(self, name: str, instruction: Instruction) -> list[Instruction]:
+    """What an instruction of a computation takes."""
+    computation = self.computations[name]
+    return [computation[operand] for operand in instruction.operands]
+
+  def result(self, name: str) -> Instruction:
+    """The instruction whose value is a computation's."""
+    return next(one for one in self.computations[name].values() if one.root)
+
+  def trips(self, loop: Instruction) -> int | None:
+    """How often a `while` goes round; None where XLA does not know.
+
+    TPUs' programs say it in the condition alone, `i < N`; JAX's loops with a
+    bound count from 0.
+    """
+    found = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
+    if found:
+      return int(found.group(1))
+    condition = loop.called("condition")
+    test = self.result(condition)
+    if test.opcode != "compare" or "direction=LT" not in test.attributes:
+      return None
+    limit = self.operands(condition, test)[1]
+    return int(limit.inside) if limit.opcode == "constant" else None
+
 
 def parse(text: str) -> Module:
   """Reads a module.

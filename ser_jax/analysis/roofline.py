@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ser_jax.analysis.cost import PRODUCTS, Op
+from ser_jax.analysis.categories import PRODUCTS
+from ser_jax.analysis.cost import Op
 from ser_jax.errors import UserError
 from ser_jax.train.optimizers import parse_arguments
 from ser_jax.train.precision import products

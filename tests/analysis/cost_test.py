@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ser_jax.analysis import cost, hlo
+from ser_jax.analysis import cost, hlo, traffic
 from ser_jax.nn.recurrent import LSTM
 
 
@@ -215,12 +215,12 @@ def test_arguments_count_once_however_often_they_are_read():
     return jax.lax.scan(lambda h, _: (jnp.tanh(h @ w), None), x, None, 50)[0]
 
   module = hlo.parse(compiled(scan, (4, 8), (8, 8)).as_text())
-  assert cost.border_bytes(module) == 4 * (4 * 8 + 8 * 8 + 4 * 8)
+  assert traffic.border_bytes(module) == 4 * (4 * 8 + 8 * 8 + 4 * 8)
 
 
 def test_of_a_resident_corpus_only_the_batch_is_read():
   program = compiled(
     lambda x: x[np.array([3, 1, 4]) + (x[0, 0] > 0).astype(int)], (1000, 64)
   )
-  border = cost.border_bytes(hlo.parse(program.as_text()))
+  border = traffic.border_bytes(hlo.parse(program.as_text()))
   assert border < 10 * 4 * 3 * 64
