@@ -8,6 +8,7 @@ XLA makes by trying kernels out (autotuning), where it takes its defaults.
 
 import dataclasses
 import os
+import re
 
 import jax
 from jax.experimental import topologies
@@ -51,7 +52,7 @@ GPUS = {
   "NVIDIA A100-SXM4-40GB": _Gpu(8, 0, 108, 64, 1.41, 164, 40, 42),
   "NVIDIA L4": _Gpu(8, 9, 58, 128, 2.04, 100, 48, 24, threads=1536),
 }
-TPUS = ("v4", "v5e", "v5p", "v6e")
+TPUS = ("v5e", "v5p", "v6e")
 
 
 def describe_devices(target: str) -> list[jax.Device]:
@@ -61,8 +62,8 @@ def describe_devices(target: str) -> list[jax.Device]:
   may have are left to others.
 
   Args:
-    target: a slice of TPUs, as `v5e:2x4`, or GPUs of one host and how many, as
-      `NVIDIA H200:8`.
+    target: a slice of TPUs, in chips, as `v5e:2x4`, or GPUs of one host and
+      how many, as `NVIDIA H200:8`.
 
   Returns:
     Devices to compile for; nothing can be put on them.
@@ -83,25 +84,31 @@ def describe_devices(target: str) -> list[jax.Device]:
 
 
 def _tpus(field: str, generation: str, size: str) -> list[jax.Device]:
+  no_slice = (
+    f"{field} is no slice that libtpu knows: give its shape in chips, such as "
+    f"{generation}:2x2{'x1' * (generation == 'v5p')}."
+  )
+  if not re.fullmatch(r"\d+x\d+(x\d+)?", size):
+    raise UserError(no_slice)
   # Or libtpu complains that off Google's machines nobody tells it what it is.
   os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-1"
   os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+  x, y, *_ = map(int, size.split("x"))
   try:
     found = topologies.get_topology_desc(
-      platform="tpu", topology_name=f"{generation}:{size}"
+      platform="tpu",
+      topology_name=f"{generation}:{size}",
+      chips_per_host_bounds=(min(x, 2), min(y, 2), 1),
     )
   except RuntimeError as error:
-    reason = " ".join(str(error).split())
-    if "support not installed" in reason:
+    if "support not installed" in str(error):
       raise UserError(
         f"{field} needs the TPUs' compiler, which runs without a TPU, too: pip "
         "install libtpu."
       ) from error
-    raise UserError(
-      f"{field} is no slice that libtpu knows ({reason:.200}): give its shape "
-      f"in chips, such as {generation}:2x2"
-      f"{'x1' * (generation in ('v4', 'v5p'))}."
-    ) from error
+    raise UserError(f"{no_slice} ({' '.join(str(error).split()):.200})") from (
+      error
+    )
   return found.devices
 
 

@@ -292,11 +292,12 @@ class Program:
         out_specs=out,
         check_vma=False,
       )
-    return jax.jit(
-      over_runs,
-      donate_argnums=donate,
-      out_shardings=on_mesh(layout.mesh, out),
-    )
+    shardings = on_mesh(layout.mesh, out)
+    if self._trains and jax.process_count() > 1:
+      # Every process reads the metrics of every run: gathered by the step, not
+      # by another program, which would wait for the step behind it.
+      shardings = (shardings[0], on_mesh(layout.mesh, PartitionSpec()))
+    return jax.jit(over_runs, donate_argnums=donate, out_shardings=shardings)
 
 
 def _over_runs(function: Callable, layout: Layout, *, trains: bool) -> Callable:

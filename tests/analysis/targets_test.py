@@ -144,6 +144,12 @@ def test_steps_compile_for_a_slice_of_tpus(tmp_path):
   assert "of TPU v5 lite by jit" in markdown.render_analysis(found)
 
 
+@pytest.mark.parametrize("size", ["", "4", "2,2", "2x", "axb"])
+def test_the_shape_of_a_slice_is_one(size):
+  with pytest.raises(UserError, match="slice that libtpu .* such as v5p:2x2x1"):
+    targets.describe_devices(f"v5p:{size}")
+
+
 def test_a_slice_that_does_not_exist_is_refused(tmp_path):
   needs_libtpu()
   done = compile_for("v5e:3x5", tmp_path)

@@ -1,0 +1,113 @@
+"""What every system's steps become on accelerators that are not here.
+
+  pip install libtpu 'ser_jax[cuda]'
+  python -m benchmarks.targets --out=benchmarks/results/targets.md
+
+Steps are compiled for each target, not run: instructions (on a GPU each is
+about a kernel), loops, memory, and the least time by the data sheet's peaks.
+"""
+
+import argparse
+import pathlib
+
+import jax
+
+from benchmarks import systems
+from benchmarks.destination import destination
+from ser_jax.analysis import compiled
+from ser_jax.analysis.markdown import quantity
+from ser_jax.errors import UserError
+from ser_jax.evaluation.markdown import table
+
+BATCH = 32
+TARGETS = ("NVIDIA H200", "NVIDIA A100-SXM4-80GB", "v5e:1x1")
+HEADER = [
+  *("step", "instructions", "in loops", "iterations", "GFLOP", "moved, MB"),
+  *("peak memory, MB", "compiled in, s", "floor, µs", "bound by"),
+]
+NOTES = """\
+Batch {batch}, {precision}, one device, a resident corpus, utterances as long as
+they may be. Instructions are executed ones, those in loops as often as the loop
+goes round. Moved: what instructions read and write, caches aside. The floor is
+the longest of products, arguments and results once, and links at the peaks of
+the data sheet; kernels' launches and waiting are not in it. XLA chose kernels
+without trying them (no autotuning). Compiled on one host core at a time, by
+jax {jax}.
+"""
+
+
+def analyze(name: str, target: str) -> dict:
+  """The analysis of a system, compiled for a target."""
+  config = systems.make_config(
+    name, analysis__target=target, batch_size=BATCH, parallel__data=1
+  )
+  return compiled.analyze(config, pathlib.Path("none"))
+
+
+def rows(name: str, found: dict) -> list[list[str]]:
+  """Cells of a system's two steps, of the last stage."""
+  stage = list(found["stages"].values())[-1]
+  return [
+    [f"`{name}` {step}", *_cells(program)]
+    for step, program in stage["programs"].items()
+  ]
+
+
+def _cells(program: dict) -> list[str]:
+  executed, roofline = program["instructions"]["executed"], program["roofline"]
+  inside = sum(
+    loop["times"] * (loop["trips"] or 1) * loop["ops"]
+    for loop in program["loops"]
+    if not loop["nesting"]
+  )
+  return [
+    f"{executed:,}",
+    f"{inside:,}",
+    f"{program['iterations']:,}",
+    f"{program['flops'] / 1e9:.4g}",
+    f"{program['bytes'] / 1e6:,.0f}",
+    f"{program['memory']['peak'] / 1e6:,.0f}",
+    f"{program['seconds']['compile']:.1f}",
+    f"{1e6 * roofline['floor']:.3g}",
+    roofline["bound"],
+  ]
+
+
+def section(names: list[str], target: str) -> str:
+  """The table of a target."""
+  cells, found = [], {}
+  for name in names:
+    found = analyze(name, target)
+    cells += rows(name, found)
+    print(target, *cells[-2:], sep="\n", flush=True)
+  program = list(found["stages"].values())[-1]["programs"]["train"]
+  peaks = program["roofline"]["peaks"]
+  return (
+    f"## {found['devices']}\n\nProducts "
+    f"{quantity(peaks['flops']['f32'], 'FLOP/s')}, memory "
+    f"{quantity(peaks['bytes'], 'B/s')}.\n\n{table(HEADER, cells)}\n"
+  )
+
+
+def main() -> None:
+  known = [*systems.SYSTEMS, *systems.OWN]
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--systems", nargs="+", default=known, choices=known)
+  parser.add_argument("--targets", nargs="+", default=TARGETS)
+  parser.add_argument(
+    "--out", type=destination, default="benchmarks/results/targets.md"
+  )
+  arguments = parser.parse_args()
+  precision = systems.make_config(arguments.systems[0]).precision
+  notes = NOTES.format(batch=BATCH, precision=precision, jax=jax.__version__)
+  parts = ["# Compiled for accelerators", notes]
+  for target in arguments.targets:
+    try:
+      parts.append(section(arguments.systems, target))
+    except UserError as error:
+      parser.error(str(error))
+    arguments.out.write_text("\n\n".join(parts))
+
+
+if __name__ == "__main__":
+  main()
