@@ -36,21 +36,20 @@ jax {jax}.
 """
 
 
-def analyze(name: str, target: str) -> dict:
-  """The analysis of a system, compiled for a target."""
-  config = systems.make_config(
-    name, analysis__target=target, batch_size=BATCH, parallel__data=1
-  )
-  return compiled.analyze(config, pathlib.Path("none"))
+def programs(name: str, target: str, **changes) -> dict[str, dict]:
+  """A system's steps, of its last stage, compiled for a target.
 
+  Args:
+    name: a key of `systems.SYSTEMS` or `OWN`.
+    target: as `config.analysis.target`.
+    **changes: see `systems.make_config`.
 
-def rows(name: str, found: dict) -> list[list[str]]:
-  """Cells of a system's two steps, of the last stage."""
-  stage = list(found["stages"].values())[-1]
-  return [
-    [f"`{name}` {step}", *_cells(program)]
-    for step, program in stage["programs"].items()
-  ]
+  Returns:
+    As in `analysis.json`: `train` and `predict`.
+  """
+  config = systems.make_config(name, analysis__target=target, **changes)
+  found = compiled.analyze(config, pathlib.Path("none"))
+  return list(found["stages"].values())[-1]["programs"]
 
 
 def _cells(program: dict) -> list[str]:
@@ -75,17 +74,16 @@ def _cells(program: dict) -> list[str]:
 
 def section(names: list[str], target: str) -> str:
   """The table of a target."""
-  cells, found = [], {}
+  rows, peaks = [], {}
   for name in names:
-    found = analyze(name, target)
-    cells += rows(name, found)
-    print(target, *cells[-2:], sep="\n", flush=True)
-  program = list(found["stages"].values())[-1]["programs"]["train"]
-  peaks = program["roofline"]["peaks"]
+    found = programs(name, target, batch_size=BATCH, parallel__data=1)
+    rows += [[f"`{name}` {step}", *_cells(found[step])] for step in found]
+    peaks = found["train"]["roofline"]["peaks"]
+    print(target, *rows[-2:], sep="\n", flush=True)
   return (
-    f"## {found['devices']}\n\nProducts "
+    f"## {peaks['name']}\n\nProducts "
     f"{quantity(peaks['flops']['f32'], 'FLOP/s')}, memory "
-    f"{quantity(peaks['bytes'], 'B/s')}.\n\n{table(HEADER, cells)}\n"
+    f"{quantity(peaks['bytes'], 'B/s')}.\n\n{table(HEADER, rows)}\n"
   )
 
 

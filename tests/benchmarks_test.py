@@ -5,11 +5,13 @@ import pathlib
 import platform
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import growth, scaling, sides, step_time, table
 from benchmarks.destination import destination
+from ser_jax.analysis import compiled
 from ser_jax.analysis.roofline import Peaks
 
 PEAKS = Peaks("supposed", {"f32": 1.0}, 1.0, link=1e6)
@@ -18,7 +20,7 @@ PEAKS = Peaks("supposed", {"f32": 1.0}, 1.0, link=1e6)
 def counted(batch, products, memory):
   return {
     **{"batch": batch, "products": products, "memory": memory},
-    **{"iterations": 100, "collectives": 2, "payload": 1e6},
+    **{"instructions": 100, "collectives": 2, "payload": 1e6},
   }
 
 
@@ -28,7 +30,7 @@ def test_work_on_paper_is_linear_in_the_examples_of_a_device():
   assert times["products"] == pytest.approx(0.04)
   # Memory has a share that does not shrink: that of the parameters.
   assert times["memory"] == pytest.approx(0.3 - 28 * (1.28 - 0.3) / 224)
-  assert times["loops"] == pytest.approx(100 * scaling.ITERATION)
+  assert times["starts"] == pytest.approx(100 * scaling.START)
   # A ring sends 2 (n - 1) / n of the gradients, in log2(n) hops each.
   assert times["links"] == pytest.approx(2 * 63 / 64 + 2 * 6 * scaling.HOP)
 
@@ -36,6 +38,23 @@ def test_work_on_paper_is_linear_in_the_examples_of_a_device():
 def test_one_device_sends_nothing():
   found = {1: counted(32, 1.0, 1.0), 8: counted(32, 1.0, 1.0)}
   assert scaling.on_paper(found, 32, 1, PEAKS)["links"] == 0
+
+
+def test_a_step_is_counted_as_compiled_for_a_target(monkeypatch):
+  asked = []
+
+  def describe_devices(target):
+    asked.append(target)
+    return jax.devices()
+
+  monkeypatch.setattr(compiled, "describe_devices", describe_devices)
+  found = scaling.count("own", "NVIDIA H200", 2, 4)
+  assert asked == ["NVIDIA H200:2"]
+  assert found["batch"] == 4
+  assert found["flops"] > 0
+  assert found["instructions"] > 0
+  assert found["collectives"] > 0
+  assert found["wire"] == pytest.approx(found["payload"], rel=0.01)
 
 
 def test_a_side_that_was_not_measured_is_blank():
