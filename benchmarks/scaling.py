@@ -30,8 +30,8 @@ Batch: of one device. Counted in the program that XLA makes for these GPUs,
 without trying kernels out (no autotuning). Times: FLOPs at the peak of TF32
 products, arguments and results once through memory, {start:.0f} µs to start
 each instruction executed (assumed), and for collectives what a device sends at
-the link's peak and {hop:.0f} µs for every doubling of the devices (assumed). What
-takes longest binds, and gives the examples a second. Strong scaling splits
+the link's peak and {hop:.0f} µs for every doubling of the devices (assumed).
+What takes longest binds, and gives the examples a second. Strong scaling splits
 {strong} examples: 256 devices have one each. Links are those within a node;
 between nodes they are slower.
 """

@@ -23,7 +23,7 @@ BATCH = 32
 TARGETS = ("NVIDIA H200", "NVIDIA A100-SXM4-80GB", "v5e:1x1")
 HEADER = [
   *("step", "instructions", "in loops", "iterations", "GFLOP", "moved, MB"),
-  *("peak memory, MB", "compiled in, s", "floor, µs", "bound by"),
+  *("peak memory, MB", "compiled in, s", "floor", "bound by"),
 ]
 NOTES = """\
 Batch {batch}, {precision}, one device, a resident corpus, utterances as long as
@@ -67,7 +67,7 @@ def _cells(program: dict) -> list[str]:
     f"{program['bytes'] / 1e6:,.0f}",
     f"{program['memory']['peak'] / 1e6:,.0f}",
     f"{program['seconds']['compile']:.1f}",
-    f"{1e6 * roofline['floor']:.3g}",
+    quantity(roofline["floor"], "s"),
     roofline["bound"],
   ]
 

@@ -158,6 +158,7 @@ def _model(config, preset: str) -> None:
     on_accelerator={
       "forms": ("direct", "fft" if long else "direct"),
       "hoist": True,
+      "unroll": 4,
     },
   )
 
@@ -191,8 +192,12 @@ def _baseline(config, preset: str, targets: str) -> None:
       "hidden": 64,
       "layers": 3,
       "noise": 0.1,
-      "hoist": True,
     }
+  )
+  common.computed(
+    config,
+    on_cpu={"hoist": True},
+    on_accelerator={"hoist": True, "unroll": 4},
   )
   config.optimizer.update(
     {"name": "sgd", "learning_rate": 1e-2, "kwargs": "momentum=0.9"}

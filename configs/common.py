@@ -179,7 +179,8 @@ def computed(config: ConfigDict, **devices: dict) -> None:
     config: whose model it is.
     **devices: `on_cpu` and `on_accelerator`, each the options of the model that
       hold there: forms of convolutions (`ser_jax/nn/conv.py`, `waveform.py`),
-      whether recurrences project their inputs before they begin (`hoist`).
+      whether recurrences project their inputs before they begin (`hoist`), and
+      how many of their steps are one iteration of a loop (`unroll`).
   """
   config.model.update(devices)
 

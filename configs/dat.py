@@ -220,7 +220,11 @@ def _model(config, encoder: str, *, adversary: bool) -> None:
   common.computed(
     config,
     on_cpu={"forms": ("patches", "blocked"), "hoist": True},
-    on_accelerator={"forms": ("direct", "direct"), "hoist": True},
+    on_accelerator={
+      "forms": ("direct", "direct"),
+      "hoist": True,
+      "unroll": 4,
+    },
   )
 
 

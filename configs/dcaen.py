@@ -116,7 +116,11 @@ def _model(config, row: str) -> None:
   common.computed(
     config,
     on_cpu={"forms": ("blocked", "fft"), "hoist": True},
-    on_accelerator={"forms": ("direct", "direct"), "hoist": True},
+    on_accelerator={
+      "forms": ("direct", "direct"),
+      "hoist": True,
+      "unroll": 4,
+    },
   )
 
 

@@ -71,7 +71,11 @@ def get_config(words: str = "dual"):
   common.computed(
     config,
     on_cpu={"forms": ("patches", "blocked"), "hoist": False},
-    on_accelerator={"forms": ("direct", "direct"), "hoist": True},
+    on_accelerator={
+      "forms": ("direct", "direct"),
+      "hoist": True,
+      "unroll": 4,
+    },
   )
   for ablation in given["ablations"]:
     config.model.update(ABLATIONS[ablation])

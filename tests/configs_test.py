@@ -72,6 +72,7 @@ def test_a_model_is_computed_as_its_devices_want(monkeypatch, config, kind):
   model = system.make_model(config, classes=4)
   chosen = config.model[f"on_{kind}"]
   assert (model.forms, model.hoist) == (chosen.forms, chosen.hoist)
+  assert model.unroll == chosen.get("unroll", 1)
   assert config.model.on_cpu.forms != config.model.on_accelerator.forms
 
 

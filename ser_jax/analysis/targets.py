@@ -93,6 +93,8 @@ def _tpus(field: str, generation: str, size: str) -> list[jax.Device]:
   # Or libtpu complains that off Google's machines nobody tells it what it is.
   os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-1"
   os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+  # Nothing here touches a chip that another process might use.
+  os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
   x, y, *_ = map(int, size.split("x"))
   try:
     found = topologies.get_topology_desc(

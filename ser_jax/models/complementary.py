@@ -39,6 +39,7 @@ class RawNetwork(nn.Module):
     framed: see there.
     forms: see there.
     hoist: whether LSTMs project their inputs before the scan.
+    unroll: see `LSTM`.
   """
 
   embedding: int
@@ -47,6 +48,7 @@ class RawNetwork(nn.Module):
   framed: bool
   forms: tuple[str, str]
   hoist: bool
+  unroll: int
 
   @nn.compact
   def __call__(
@@ -68,7 +70,8 @@ class RawNetwork(nn.Module):
     )(x, lengths)
     outputs = {}
     for number in range(2):
-      x = LSTM(self.hidden, hoist=self.hoist, name=f"lstm_{number}")(x, lengths)
+      lstm = LSTM(self.hidden, self.hoist, self.unroll, name=f"lstm_{number}")
+      x = lstm(x, lengths)
       weights = Attention(name=f"attention_{number}")(x, lengths)
       outputs[f"attention_{number}"] = weights
       x = x * weights[:, :, None].astype(x.dtype)
@@ -100,6 +103,7 @@ class Complementary(nn.Module):
     framed: see `WaveformFrontEnd`.
     forms: of the convolutions, see `nn/conv1d.py`.
     hoist: whether LSTMs project their inputs before the scan.
+    unroll: see `LSTM`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -113,6 +117,7 @@ class Complementary(nn.Module):
   framed: bool = True
   forms: tuple[str, str] = ("direct", "direct")
   hoist: bool = True
+  unroll: int = 1
   axis_name: str | None = None
 
   def __post_init__(self):
@@ -159,6 +164,7 @@ class Complementary(nn.Module):
       self.framed,
       self.forms,
       self.hoist,
+      self.unroll,
     )
     self.head = nn.Dense(self.classes)
 

@@ -107,6 +107,7 @@ class DSLSTMModel(nn.Module):
     channels: of the two convolutions.
     forms: of the two convolutions, see `nn/conv.py`.
     hoist: whether recurrent layers project their inputs before the scan.
+    unroll: see `LSTM`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -119,6 +120,7 @@ class DSLSTMModel(nn.Module):
   channels: tuple[int, int] = (64, 16)
   forms: tuple[str, str] = ("direct", "direct")
   hoist: bool = True
+  unroll: int = 1
   axis_name: str | None = None
 
   def __post_init__(self):
@@ -191,6 +193,7 @@ class DSLSTMModel(nn.Module):
       x = LSTM(
         self.hidden,
         hoist=self.hoist,
+        unroll=self.unroll,
         biases=PRESETS[self.preset].biases,
         name=f"lstm_{name}_{layer}",
       )(x, lengths)
@@ -227,6 +230,7 @@ class DSLSTMModel(nn.Module):
         rbn=self.rbn,
         output_bn=self.output_bn,
         hoist=self.hoist,
+        unroll=self.unroll,
         axis_name=self.axis_name,
         name=f"ds_lstm_{layer}",
       )(x, y, length, train=train)

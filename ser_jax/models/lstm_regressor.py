@@ -24,6 +24,7 @@ class LSTMRegressor(nn.Module):
     layers: recurrent layers.
     noise: deviation of the noise on inputs, which are standardised.
     hoist: whether LSTMs project their inputs before the scan.
+    unroll: see `LSTM`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -32,6 +33,7 @@ class LSTMRegressor(nn.Module):
   layers: int = 3
   noise: float = 0.1
   hoist: bool = True
+  unroll: int = 1
   axis_name: str | None = None
 
   def __post_init__(self):
@@ -70,6 +72,9 @@ class LSTMRegressor(nn.Module):
     noise = GaussianNoise(self.noise, axis_name=self.axis_name)
     x = noise(inputs[WINDOWS], train=train)
     for number in range(self.layers):
-      both = (LSTM(self.hidden, self.hoist, parent=None) for _ in range(2))
+      both = (
+        LSTM(self.hidden, self.hoist, self.unroll, parent=None)
+        for _ in range(2)
+      )
       x = Bidirectional(*both, name=f"lstm_{number}")(x, length)
     return {"contours": nn.Dense(self.targets, name="head")(x)}

@@ -39,6 +39,7 @@ class RawWaveform(nn.Module):
     bidirectional: whether layers read backwards, too.
     dropout: the share of features dropped, before and after the recurrence.
     hoist: whether LSTMs project their inputs before the scan.
+    unroll: see `LSTM`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -56,6 +57,7 @@ class RawWaveform(nn.Module):
   bidirectional: bool = True
   dropout: float = 0.5
   hoist: bool = True
+  unroll: int = 1
   axis_name: str | None = None
 
   def __post_init__(self):
@@ -98,10 +100,11 @@ class RawWaveform(nn.Module):
   def _layer(self) -> nn.Module:
     """One recurrent layer, in either direction."""
     if not self.bidirectional:
-      return LSTM(self.hidden, hoist=self.hoist)
-    return Bidirectional(
-      *(LSTM(self.hidden, hoist=self.hoist, parent=None) for _ in range(2))
+      return LSTM(self.hidden, self.hoist, self.unroll)
+    both = (
+      LSTM(self.hidden, self.hoist, self.unroll, parent=None) for _ in range(2)
     )
+    return Bidirectional(*both)
 
   def __call__(
     self,

@@ -84,6 +84,7 @@ class CNNBiGRU(nn.Module):
     forms: of the first and of later convolutions, see `nn/conv.py`; those with
       a stride other than 1 are direct, whatever this says.
     hoist: whether the GRU projects its input before the scan.
+    unroll: see `GRU`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -95,6 +96,7 @@ class CNNBiGRU(nn.Module):
   dropout: float
   forms: tuple[str, str]
   hoist: bool
+  unroll: int
   axis_name: str | None
 
   @nn.compact
@@ -118,8 +120,8 @@ class CNNBiGRU(nn.Module):
       )(x, lengths, train=train)
     x = x.reshape(*x.shape[:2], -1)
     x = Bidirectional(
-      GRU(self.hidden, self.hoist, name="gru_forward"),
-      GRU(self.hidden, self.hoist, name="gru_backward"),
+      GRU(self.hidden, self.hoist, self.unroll, name="gru_forward"),
+      GRU(self.hidden, self.hoist, self.unroll, name="gru_backward"),
     )(x, lengths)
     x = nn.Dense(2 * self.hidden, name="dense")(x)
     return statistics_pooling(x, lengths)
@@ -134,12 +136,14 @@ class TDNNBiLSTM(nn.Module):
     channels: units of each time-delay layer.
     hidden: units of the LSTM in each direction.
     hoist: whether the LSTM projects its input before the scan.
+    unroll: see `LSTM`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
   channels: int
   hidden: int
   hoist: bool
+  unroll: int
   axis_name: str | None
 
   @nn.compact
@@ -162,8 +166,8 @@ class TDNNBiLSTM(nn.Module):
       )
       x = zero_padding(x, lengths)
     x = Bidirectional(
-      LSTM(self.hidden, self.hoist, name="lstm_forward"),
-      LSTM(self.hidden, self.hoist, name="lstm_backward"),
+      LSTM(self.hidden, self.hoist, self.unroll, name="lstm_forward"),
+      LSTM(self.hidden, self.hoist, self.unroll, name="lstm_backward"),
     )(x, lengths)
     return statistics_pooling(x, lengths)
 
@@ -176,11 +180,13 @@ class CNNGRU(nn.Module):
   Attributes:
     hidden: units of the GRU.
     hoist: whether the GRU projects its input before the scan.
+    unroll: see `GRU`.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
   hidden: int
   hoist: bool
+  unroll: int
   axis_name: str | None
 
   @nn.compact
@@ -204,7 +210,7 @@ class CNNGRU(nn.Module):
         x, valid_frames(lengths, x.shape[1]), train=train
       )
       x = zero_padding(nn.relu(x), lengths)
-    x = GRU(self.hidden, self.hoist, name="gru")(x, lengths)
+    x = GRU(self.hidden, self.hoist, self.unroll, name="gru")(x, lengths)
     return statistics_pooling(x, lengths)
 
 
@@ -224,6 +230,7 @@ class SpeakerInvariant(nn.Module):
     conv_dropout: the share of 2D channels dropped.
     forms: of the first and of later 2D convolutions.
     hoist: whether recurrent layers project their inputs before the scan.
+    unroll: see `LSTM`.
     head: units of the heads' layers.
     head_dropout: the share of them dropped.
     axis_name: a mapped axis that the batch is split over, if any.
@@ -241,6 +248,7 @@ class SpeakerInvariant(nn.Module):
   conv_dropout: float = 0.1
   forms: tuple[str, str] = ("direct", "direct")
   hoist: bool = True
+  unroll: int = 1
   head: int = 128
   head_dropout: float = 0.5
   axis_name: str | None = None
@@ -300,7 +308,7 @@ class SpeakerInvariant(nn.Module):
 
   def _encoder(self) -> nn.Module:
     shared = {"hidden": self.hidden, "hoist": self.hoist, "name": "encoder"}
-    shared["axis_name"] = self.axis_name
+    shared |= {"unroll": self.unroll, "axis_name": self.axis_name}
     if self.encoder == "tdnn_bilstm":
       return TDNNBiLSTM(channels=self.channels, **shared)
     if self.encoder == "cnn_gru":

@@ -58,11 +58,13 @@ class LSTM(nn.Module):
   Attributes:
     hidden: units.
     hoist: whether to project the whole input before the scan.
+    unroll: steps of time in one iteration of the scan.
     biases: 1, or 2 as in PyTorch (they act as one with twice the rate).
   """
 
   hidden: int
   hoist: bool = True
+  unroll: int = 1
   biases: int = 1
 
   def __call__(
@@ -119,7 +121,8 @@ class LSTM(nn.Module):
       jnp.zeros(shape, inputs["kernel"].dtype),
       jnp.zeros(shape),
     )
-    end, ys = scan(step, weights, None, start, *time_major((inputs, valid)))
+    xs = time_major((inputs, valid))
+    end, ys = scan(step, weights, None, start, *xs, unroll=self.unroll)
     return jnp.swapaxes(ys, 0, 1), end
 
 
@@ -132,10 +135,12 @@ class GRU(nn.Module):
   Attributes:
     hidden: units.
     hoist: whether to project the whole input before the scan.
+    unroll: steps of time in one iteration of the scan.
   """
 
   hidden: int
   hoist: bool = True
+  unroll: int = 1
 
   def __call__(self, x: Frames, lengths: Int[Array, "batch"]) -> Hidden:
     """Runs over each utterance from zero states."""
@@ -179,7 +184,8 @@ class GRU(nn.Module):
 
     # The state is a mean over time, for which half precision is too coarse.
     start = jnp.zeros((len(valid), self.hidden))
-    end, ys = scan(step, weights, None, start, *time_major((inputs, valid)))
+    xs = time_major((inputs, valid))
+    end, ys = scan(step, weights, None, start, *xs, unroll=self.unroll)
     return jnp.swapaxes(ys, 0, 1), end
 
 
@@ -227,6 +233,7 @@ class DSLSTM(nn.Module):
     output_bn: normalisation of the output: `per_step` (the paper's), `shared`
       (one mean and variance for all steps) or `none`.
     hoist: whether to project both inputs before the scan.
+    unroll: steps of time in one iteration of the scan.
     axis_name: a mapped axis that the batch is split over, if any.
   """
 
@@ -234,6 +241,7 @@ class DSLSTM(nn.Module):
   rbn: str = "post"
   output_bn: str = "per_step"
   hoist: bool = True
+  unroll: int = 1
   axis_name: str | None = None
 
   @nn.compact
@@ -315,7 +323,8 @@ class DSLSTM(nn.Module):
     zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
     inputs, reached = time_major((inputs, valid))
     _, (ys, slots) = scan(
-      step, weights, (scale, shift), zeros, inputs, (reached, running)
+      *(step, weights, (scale, shift), zeros, inputs, (reached, running)),
+      unroll=self.unroll,
     )
     if train and store is not None:
       store(slots)

@@ -45,6 +45,7 @@ def scan(
   carry: PyTree,
   inputs: Inputs,
   xs: PyTree,
+  unroll: int = 1,
 ) -> tuple[PyTree, PyTree]:
   """`jax.lax.scan` of a step that multiplies inputs and states by weights.
 
@@ -59,6 +60,8 @@ def scan(
     inputs: by the weight that they are multiplied by in each step, or were
       before (`hoisted`); steps first.
     xs: what else each step has to itself, steps first.
+    unroll: steps in one iteration of the loop. On GPUs what would be kernels of
+      several steps, such as writing down what they keep, become one.
 
   Returns:
     The carry after the last step, and the outputs of all steps.
@@ -72,15 +75,17 @@ def scan(
     }
     return step(product, constants, carry, (done, x))
 
-  return _scan(read, weights, constants, carry, (inputs, xs))
+  return _scan(read, unroll, weights, constants, carry, (inputs, xs))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _scan(step: Step, weights: dict[str, Weight], constants, carry, xs):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _scan(
+  step: Step, unroll: int, weights: dict[str, Weight], constants, carry, xs
+):
   def body(carry, x):
     return step(functools.partial(_product, weights), constants, carry, x)
 
-  return jax.lax.scan(body, carry, xs)
+  return jax.lax.scan(body, carry, xs, unroll=unroll)
 
 
 def _product(weights: dict[str, Weight], name: str, left: Rows) -> Rows:
@@ -89,7 +94,9 @@ def _product(weights: dict[str, Weight], name: str, left: Rows) -> Rows:
   return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - 1))
 
 
-def _forward(step: Step, weights: dict[str, Weight], constants, carry, xs):
+def _forward(
+  step: Step, unroll: int, weights: dict[str, Weight], constants, carry, xs
+):
   def run(probes, constants, carry, xs):
     # Gates are computed again backwards, products are not: on GPUs each value
     # that a step keeps is a kernel of its own.
@@ -112,7 +119,7 @@ def _forward(step: Step, weights: dict[str, Weight], constants, carry, xs):
       x, probe = item
       return watched(probe, constants, carry, x)
 
-    carry, (ys, lefts) = jax.lax.scan(body, carry, (xs, probes))
+    carry, (ys, lefts) = jax.lax.scan(body, carry, (xs, probes), unroll=unroll)
     return (carry, ys), lefts
 
   probes = _zeros(step, weights, constants, carry, xs)
@@ -153,7 +160,7 @@ def _zeros(step: Step, weights: dict[str, Weight], constants, carry, xs):
   }
 
 
-def _backward(step: Step, saved, cotangents) -> tuple[Any, ...]:
+def _backward(step: Step, unroll: int, saved, cotangents) -> tuple[Any, ...]:
   back, lefts, weights = saved
   products, *others = back(cotangents)
 

@@ -220,14 +220,13 @@ def test_gradients_equal_finite_differences_of_the_reference(rbn, output_bn):
     )
 
 
-def test_hoisting_changes_nothing():
+@pytest.mark.parametrize("loop", [{"hoist": False}, {"unroll": 2}], ids=str)
+def test_how_the_loop_is_written_changes_nothing(loop):
   options = {"rbn": "post", "output_bn": "per_step"}
   layer, params, stats = make(**options)
-  unhoisted = DSLSTM(HIDDEN, hoist=False, **options)
+  other = DSLSTM(HIDDEN, **loop, **options)
   args = (params, stats, *inputs(), LENGTHS, random_weights())
-  assert_close(
-    train_pass(layer, *args), train_pass(unhoisted, *args), atol=1e-4
-  )
+  assert_close(train_pass(layer, *args), train_pass(other, *args), atol=1e-4)
 
 
 @pytest.mark.parametrize("rbn,output_bn", NORMALIZED)

@@ -80,8 +80,10 @@ WEIGHTS = WEIGHTS.astype(np.float32)
 LAYERS = [
   (LSTM(HIDDEN), lstm),
   (LSTM(HIDDEN, biases=2, hoist=False), lstm),
+  (LSTM(HIDDEN, unroll=2), lstm),
   (GRU(HIDDEN), gru),
   (GRU(HIDDEN, hoist=False), gru),
+  (GRU(HIDDEN, unroll=2), gru),
 ]
 
 

@@ -49,12 +49,16 @@ def before(step, weights, constants, carry, inputs, xs):
   return scan(step, weights, constants, carry, inputs, xs)
 
 
+def unrolled(*arguments):
+  return scan(*arguments, unroll=3)  # which the steps do not divide by
+
+
 def loss(run, weights, constants, carry, x):
   end, ys = run(step, weights, constants, carry, {"kernel": x}, XS[1])
   return jnp.sum(end * draw(6, BATCH, HIDDEN)) + jnp.sum(jnp.sin(ys)), ys
 
 
-@pytest.mark.parametrize("run", [scan, before])
+@pytest.mark.parametrize("run", [scan, before, unrolled])
 def test_gradients_are_those_of_a_plain_scan(run):
   grad = jax.jit(
     jax.grad(loss, argnums=(1, 2, 3, 4), has_aux=True), static_argnums=0
