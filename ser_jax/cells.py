@@ -52,19 +52,7 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   Raises:
     UserError: another model, no finished run, or no such recording.
   """
-  config = read_config(folder)
-  if config.model.name != "raw_waveform":
-    raise UserError(
-      f"--workdir={folder} holds config.model.name={config.model.name!r}, "
-      "which has no cells to look at: give a training of configs/adieu.py that "
-      "reads samples."
-    )
-  with of_this_version(folder):
-    # Whatever it was trained on: the result does not hang on it.
-    config.parallel.run, config.parallel.data = 1, 0
-    experiment.check(config)
-  found = experiment.make_experiment(config, folder)
-  workdir.keep_data(folder, identity(found.dataset.shards))
+  found = opened(folder)
   group, number = finished(found)
   run = group[number]
   runs.require_trained(found, group)
@@ -73,16 +61,9 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   weights = [jax.tree.map(lambda x: x[number], w) for w in (trained, fresh)]
   name, windows = choose(found, run, recording)
   samples, activations, untrained = hear(found, run, weights, windows, name)
-  spec = found.dataset.shards.metadata["inputs"][WAVEFORM]
-  rate, size = spec["frame_rate"], spec["dim"]
-  told = prosody.contours(
-    samples.reshape(-1).astype(np.float32),
-    round(rate * size),
-    size=size,
-    most=len(samples),
-  )
-  features = cells.prosody(samples, told[:, 0], told[:, 1], rate=rate)
-  units = activations.shape[-1] // config.model.layers
+  rate = found.dataset.shards.metadata["inputs"][WAVEFORM]["frame_rate"]
+  features = prosody_of(samples, rate)
+  units = activations.shape[-1] // found.config.model.layers
   every, before = (
     cells.correlations(x, features) for x in (activations, untrained)
   )
@@ -110,6 +91,42 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   atomic.write_text(folder / "cells.json", json.dumps(result, indent=1))
   atomic.write_text(folder / "cells.md", render(result))
   return result
+
+
+def opened(folder: pathlib.Path) -> runs.Experiment:
+  """The experiment of a workdir whose model has cells.
+
+  Raises:
+    UserError: its model has none, or it is not of this version.
+  """
+  config = read_config(folder)
+  if config.model.name != "raw_waveform":
+    raise UserError(
+      f"--workdir={folder} holds config.model.name={config.model.name!r}, "
+      "which has no cells to look at: give a training of configs/adieu.py that "
+      "reads samples."
+    )
+  with of_this_version(folder):
+    # Whatever it was trained on: the result does not hang on it.
+    config.parallel.run, config.parallel.data = 1, 0
+    experiment.check(config)
+  found = experiment.make_experiment(config, folder)
+  workdir.keep_data(folder, identity(found.dataset.shards))
+  return found
+
+
+def prosody_of(
+  samples: Float[np.ndarray, "frames samples"], rate: float
+) -> Float[np.ndarray, "frames 3"]:
+  """What cells are compared with (`cells.FEATURES`); `rate` frames a second."""
+  frames, size = samples.shape
+  told = prosody.contours(
+    samples.reshape(-1).astype(np.float32),
+    round(rate * size),
+    size=size,
+    most=frames,
+  )
+  return cells.prosody(samples, told[:, 0], told[:, 1], rate=rate)
 
 
 def finished(found: runs.Experiment) -> tuple[groups.Group, int]:

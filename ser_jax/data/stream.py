@@ -4,6 +4,7 @@ For corpora that do not fit in device memory. The only module that names
 TensorFlow, which is hidden from accelerators.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -34,6 +35,7 @@ class Stream:
       share: a row of a step to what this process reads of it.
     """
     self._examples, self._share = examples, share
+    self._names = tuple(examples.plans)
     self.constants = {}
 
   def items(self, rows: Iterable[Row]) -> Iterator[tuple[Frames, Batch]]:
@@ -48,76 +50,76 @@ class Stream:
     Raises:
       UserError: a record is damaged.
     """
-    names = tuple(self._examples.plans)
-    dtypes = [self._examples.dtype(name) for name in names]
-    # Raised below: TensorFlow would bury it in a traceback of its own.
+    first, rows = _peek(rows)
+    if first is None:
+      return
+    runs, size = self._share(first)[0].shape
+    # Raised here: TensorFlow would bury it in a traceback of its own.
     failed = []
-
-    def rows_of_this_process():
-      for index, weight in rows:
-        lengths = [
-          length for _, length in self._examples.frames((index, weight))
-        ]
-        yield *self._share((index, weight)), np.array(lengths, np.int32)
-
-    def read(index, weight, lengths):
-      frames = tuple(zip(names, lengths.tolist(), strict=True))
-      record = {
-        name: np.zeros(self._examples.shape(name, length))
-        for name, length in frames
-      }
-      if weight > 0:
-        try:
-          record = self._examples.read(int(index), frames)
-        except UserError as error:
-          failed.append(error)
-      return [
-        record[name].astype(dtype)
-        for name, dtype in zip(names, dtypes, strict=True)
-      ]
-
-    def load(index, weight, lengths):
-      values = tf.numpy_function(
-        read, (index, weight, lengths), list(map(tf.as_dtype, dtypes))
+    data = self._pipeline(map(self._row, rows), runs, size, failed)
+    for index, weight, lengths, *values in data.as_numpy_iterator():
+      if failed:
+        raise failed[0]
+      frames = tuple(zip(self._names, lengths[0].tolist(), strict=True))
+      inputs = dict(zip(self._names, values, strict=True))
+      batch = self._batch(index, weight, inputs)
+      yield (
+        frames,
+        jax.tree.map(lambda x: x.reshape(runs, size, *x.shape[1:]), batch),
       )
-      return index, weight, lengths, *values
+
+  def _row(self, row: Row) -> tuple[np.ndarray, ...]:
+    """What this process reads of a row, and the lengths to pad it to."""
+    lengths = [length for _, length in self._examples.frames(row)]
+    return *self._share(row), np.array(lengths, np.int32)
+
+  def _pipeline(
+    self, rows: Iterator, runs: int, size: int, failed: list[UserError]
+  ) -> tf.data.Dataset:
+    """Rows -> `(position, weight, lengths, *inputs)` of a step's examples."""
+    dtypes = [tf.as_dtype(self._examples.dtype(name)) for name in self._names]
+    read = functools.partial(self._read, failed)
 
     def flatten(index, weight, lengths):
       index, weight = tf.reshape(index, [-1]), tf.reshape(weight, [-1])
       lengths = tf.repeat(lengths[None], tf.shape(index)[0], axis=0)
       return tf.data.Dataset.from_tensor_slices((index, weight, lengths))
 
-    def pipeline(runs: int, size: int):
-      data = tf.data.Dataset.from_generator(
-        rows_of_this_process,
-        output_signature=(
-          tf.TensorSpec((runs, size), tf.int32),
-          tf.TensorSpec((runs, size), tf.float32),
-          tf.TensorSpec((len(names),), tf.int32),
-        ),
-      )
-      data = data.flat_map(flatten)
-      data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-      # All examples of a batch are padded to the same bucket by now.
-      data = data.batch(runs * size)
-      return data.prefetch(tf.data.AUTOTUNE)
+    def load(index, weight, lengths):
+      values = tf.numpy_function(read, (index, weight, lengths), dtypes)
+      return index, weight, lengths, *values
 
-    first, rows = _peek(rows)
-    if first is None:
-      return
-    runs, size = self._share(first)[0].shape
-    for index, weight, lengths, *values in pipeline(
-      runs, size
-    ).as_numpy_iterator():
-      if failed:
-        raise failed[0]
-      frames = tuple(zip(names, lengths[0].tolist(), strict=True))
-      inputs = dict(zip(names, values, strict=True))
-      batch = self._batch(index, weight, inputs)
-      yield (
-        frames,
-        jax.tree.map(lambda x: x.reshape(runs, size, *x.shape[1:]), batch),
-      )
+    data = tf.data.Dataset.from_generator(
+      lambda: rows,
+      output_signature=(
+        tf.TensorSpec((runs, size), tf.int32),
+        tf.TensorSpec((runs, size), tf.float32),
+        tf.TensorSpec((len(self._names),), tf.int32),
+      ),
+    )
+    data = data.flat_map(flatten)
+    data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    # All examples of a batch are padded to the same bucket by now.
+    data = data.batch(runs * size)
+    return data.prefetch(tf.data.AUTOTUNE)
+
+  def _read(
+    self, failed: list[UserError], index, weight, lengths
+  ) -> list[np.ndarray]:
+    """The inputs of an example, zeros for filler or if it cannot be read."""
+    frames = tuple(zip(self._names, lengths.tolist(), strict=True))
+    record = {
+      name: np.zeros(self._examples.shape(name, length))
+      for name, length in frames
+    }
+    if weight > 0:
+      try:
+        record = self._examples.read(int(index), frames)
+      except UserError as error:
+        failed.append(error)
+    return [
+      record[name].astype(self._examples.dtype(name)) for name in self._names
+    ]
 
   def _batch(self, index, weight, inputs) -> Batch:
     examples = self._examples

@@ -161,43 +161,39 @@ def summarize(predictions: dict, info: dict, history: list[dict]) -> dict:
   )
   total = by_speaker.sum(axis=0)
   by_seed = [confusion(seeds == seed) for seed in np.unique(seeds)]
-  summary = {
-    name: {
-      **statistics.mean_and_std(np.array([run[name] for run in runs])),
-      # The folds of one initialisation together, one figure each.
-      "by_seed": [float(metric(counts)) for counts in by_seed],
-      "pooled": float(metric(total)),
-      "ci95": statistics.speaker_bootstrap(by_speaker, metric),
-    }
-    for name, metric in (("wa", metrics.wa), ("uar", metrics.uar))
-  }
+  names = predictions["classes"].tolist()
   found = {
     **info,
     "speaker_independent": info["protocol"]["speaker_independent"],
     "runs": runs,
-    "summary": summary,
+    "summary": {
+      name: {
+        **statistics.mean_and_std(np.array([run[name] for run in runs])),
+        # The folds of one initialisation together, one figure each.
+        "by_seed": [float(metric(counts)) for counts in by_seed],
+        "pooled": float(metric(total)),
+        "ci95": statistics.speaker_bootstrap(by_speaker, metric),
+      }
+      for name, metric in (("wa", metrics.wa), ("uar", metrics.uar))
+    },
     "seeds": len({seed for _, seed in pairs}),
     "folds": len({fold for fold, _ in pairs}),
     "speakers": len(speakers),
-    "per_class": dict(
-      zip(
-        predictions["classes"].tolist(), metrics.per_class(total), strict=True
-      )
-    ),
+    "per_class": dict(zip(names, metrics.per_class(total), strict=True)),
     "confusion": total.tolist(),
-    "baseline": {
-      "majority_wa": float(total.sum(axis=1).max() / total.sum()),
-      "chance_uar": 1.0 / classes,
-      "shares": dict(
-        zip(
-          predictions["classes"].tolist(),
-          (total.sum(axis=1) / total.sum()).tolist(),
-          strict=True,
-        )
-      ),
-    },
+    "baseline": _baseline(total, names),
   }
   return found | {"warnings": _warnings(found)}
+
+
+def _baseline(total: np.ndarray, names: list[str]) -> dict:
+  """What needs no model: the classes' shares, and guessing by them."""
+  shares = total.sum(axis=1) / total.sum()
+  return {
+    "majority_wa": float(shares.max()),
+    "chance_uar": 1.0 / len(names),
+    "shares": dict(zip(names, shares.tolist(), strict=True)),
+  }
 
 
 def _run(fold, seed, counts, classes, history) -> dict:

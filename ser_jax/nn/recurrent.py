@@ -22,7 +22,7 @@ from ser_jax.nn.recurrent_batch_norm import (
   RecurrentBatchNorm,
   normalize_step,
 )
-from ser_jax.nn.scan import Inputs, Weight, hoisted, scan
+from ser_jax.nn.scan import Inputs, Step, Weight, hoisted, scan
 
 Weights = dict[str, Weight]
 Frames = Float[Array, "batch time dim"]
@@ -279,6 +279,33 @@ class DSLSTM(nn.Module):
         time, train=train
       )
 
+    valid = valid_frames(lengths, time)
+    weights = {
+      "kernel_x": (kernel_x, None),
+      "kernel_y": (kernel_y, None),
+      "recurrent": (recurrent, bias),
+    }
+    inputs = {"kernel_x": x, "kernel_y": y}
+    if self.hoist:
+      weights, inputs = hoisted(weights, inputs)
+    # The cell is a sum over time, for which half precision is too coarse.
+    zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
+    inputs, reached = time_major((inputs, valid))
+    _, (ys, slots) = scan(
+      *(self._step(train), weights, (scale, shift)),
+      *(zeros, inputs, (reached, running)),
+      unroll=self.unroll,
+    )
+    if train and store is not None:
+      store(slots)
+    out = self._normalize_output(jnp.swapaxes(ys, 0, 1), valid, train)
+    return zero_padding(out, lengths)
+
+  @nn.nowrap
+  def _step(self, train: bool) -> Step:
+    """Equations 1-8, for one step of time."""
+    size = self.hidden
+
     def normalize(affine, gates, valid, running):
       scale, shift = affine
       return normalize_step(
@@ -310,26 +337,7 @@ class DSLSTM(nn.Module):
       h, c = keep(valid, h_new, h), keep(valid, c_new, c)
       return (h, c), (h, running)
 
-    valid = valid_frames(lengths, time)
-    weights = {
-      "kernel_x": (kernel_x, None),
-      "kernel_y": (kernel_y, None),
-      "recurrent": (recurrent, bias),
-    }
-    inputs = {"kernel_x": x, "kernel_y": y}
-    if self.hoist:
-      weights, inputs = hoisted(weights, inputs)
-    # The cell is a sum over time, for which half precision is too coarse.
-    zeros = jnp.zeros((len(x), size), x.dtype), jnp.zeros((len(x), size))
-    inputs, reached = time_major((inputs, valid))
-    _, (ys, slots) = scan(
-      *(step, weights, (scale, shift), zeros, inputs, (reached, running)),
-      unroll=self.unroll,
-    )
-    if train and store is not None:
-      store(slots)
-    out = self._normalize_output(jnp.swapaxes(ys, 0, 1), valid, train)
-    return zero_padding(out, lengths)
+    return step
 
   def _normalize_output(
     self,
