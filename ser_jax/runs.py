@@ -29,6 +29,7 @@ from ser_jax.train.checkpoint import Checkpoints, read_arrays, read_progress
 from ser_jax.train.compile import Layout, Program
 from ser_jax.train.engine import Engine, predict
 from ser_jax.train.groups import Group
+from ser_jax.train.placement import fitting
 from ser_jax.train.state import (
   TrainState,
   Weights,
@@ -68,7 +69,8 @@ class Experiment:
 
 def make_engines(experiment: Experiment) -> list[Engine]:
   """The programs of each stage; they compile at their first step."""
-  constants = experiment.layout.place_constants(experiment.source.constants)
+  with fitting("the resident corpus", "set config.data.source=stream"):
+    constants = experiment.layout.place_constants(experiment.source.constants)
   return [
     _make_engine(experiment, stage, constants) for stage in experiment.stages
   ]

@@ -32,7 +32,9 @@ from ser_jax.data.examples import Frames, Row, example_batch
 from ser_jax.errors import UserError
 from ser_jax.tasks.task import Stage
 from ser_jax.train import loop, processes
+from ser_jax.train.compile import LESS
 from ser_jax.train.engine import Engine
+from ser_jax.train.placement import fitting
 from ser_jax.train.state import TrainState, init_state
 
 LOG = logging.getLogger(__name__)
@@ -232,7 +234,7 @@ def _program(
   start = time.perf_counter()
   lowered = program.lower(*arguments)
   middle = time.perf_counter()
-  with _compiling_afresh():
+  with _compiling_afresh(), fitting(f"the step {name}", LESS):
     compiled = lowered.compile()
   end = time.perf_counter()
   LOG.info("compiled %s in %.1f s", name, end - start)

@@ -7,7 +7,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from ser_jax import workdir
+from ser_jax import atomic, workdir
 from ser_jax.evaluation.markdown import protocol_warnings
 
 # Fields, and starts of fields, that tell a reader nothing of a figure: where
@@ -41,9 +41,13 @@ def read(rows: list[dict], folder: pathlib.Path) -> dict[str, dict]:
     if not (path / "report.json").exists():
       continue
     silent = SILENT + (OF_BASELINE if "baseline" in row else ())
-    run = _fields(json.loads((path / workdir.CONFIG).read_text()), silent)
+    config, report = (
+      atomic.read_json(path / name, f"delete {path} and train the row again.")
+      for name in (workdir.CONFIG, "report.json")
+    )
+    run = _fields(config, silent)
     own = _fields(json.loads(json.dumps(row["config"].to_dict())), silent)
-    found[row["name"]] = json.loads((path / "report.json").read_text()) | {
+    found[row["name"]] = report | {
       "fields": run,
       "changes": {
         name: [run[name], own[name]]

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 
+from ser_jax import atomic
 from ser_jax.evaluation import (
   embeddings,
   figures,
@@ -42,10 +43,8 @@ def draw(folder: pathlib.Path, found: dict, history: list[dict]) -> list[str]:
     drawn |= _of_run(run, path.name)
     generated = path / "generated.npz"
     if generated.exists():
-      with np.load(generated) as stored:
-        drawn |= generation_figures.draw(
-          dict(stored), found["classes"], path.name
-        )
+      arrays = atomic.read_arrays(generated, "--mode=evaluate writes it again.")
+      drawn |= generation_figures.draw(arrays, found["classes"], path.name)
   return figures.save(folder, drawn)
 
 

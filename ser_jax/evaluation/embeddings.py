@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from ser_jax import atomic
 from ser_jax.evaluation import metrics, statistics, sweeps
 
 FILE = "embeddings.npz"
@@ -38,8 +39,9 @@ def read(
   found = {}
   runs = (folder if rate is None else folder.parent) / "runs"
   for path in sorted(runs.glob(f"*{sweeps.suffix(rate)}/{FILE}")):
-    with np.load(path) as stored:
-      found[path.parent] = dict(stored)
+    found[path.parent] = atomic.read_arrays(
+      path, "--mode=evaluate writes it again."
+    )
   return found
 
 

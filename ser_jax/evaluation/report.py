@@ -7,7 +7,6 @@
 
 import json
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -50,7 +49,9 @@ def rebuild(folder: pathlib.Path) -> dict:
   Raises:
     UserError: predictions are missing, damaged or not finite.
   """
-  info = json.loads((folder / "report_info.json").read_text())
+  info = atomic.read_json(
+    folder / "report_info.json", "--mode=evaluate writes it again."
+  )
   history = training_log.read(folder)
   predictions = _read(folder / "predictions.npz")
   last = folder / "predictions_last.npz"
@@ -248,15 +249,12 @@ def _warnings(found: dict) -> list[str]:
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Arrays of a predictions file."""
-  try:
-    with np.load(path) as stored:
-      return dict(stored)
-  except FileNotFoundError as error:
+  if not path.exists():
     raise UserError(
       f"{path} does not exist: finish the runs with --mode=train."
-    ) from error
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise UserError(
-      f"{path} is damaged ({error}): delete it and the folder runs/ beside it, "
-      "then use --mode=evaluate to predict again from the checkpoints."
-    ) from error
+    )
+  return atomic.read_arrays(
+    path,
+    "delete it and the folder runs/ beside it, then use --mode=evaluate to "
+    "predict again from the checkpoints.",
+  )

@@ -140,7 +140,9 @@ def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
     for rate in row["rates"]:
       path = rate_folder(folder / row["name"], rate) / "report.json"
       if path.exists():
-        report = json.loads(path.read_text())
+        report = atomic.read_json(
+          path, f"delete {path.parent} and train the rate again."
+        )
         rates.append(
           {"rate": rate, **summarize(path.parent, report, metric)}
           | {"test": report["summary"][metric],

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from ser_jax.train.placement import (
+  fitting,
   get,
   join_batch,
   on_mesh,
@@ -30,6 +31,11 @@ from ser_jax.train.placement import (
 from ser_jax.train.sharing import Share
 
 LOG = logging.getLogger(__name__)
+# What a step that does not fit into memory needs.
+LESS = (
+  "lower config.batch_size or the runs of a program (config.parallel.runs, "
+  ".stack), set config.accumulate, or use more devices"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +222,15 @@ class Program:
     self.compile_seconds = {}
 
   def __call__(self, state, item, statistics, constants, frames):
-    """Runs the step over all runs; arrays as `Layout` placed them."""
+    """Runs the step over all runs; arrays as `Layout` placed them.
+
+    Raises:
+      UserError: it needs more memory than the devices have.
+    """
+    with fitting(f"the {self._name}", LESS):
+      return self._call(state, item, statistics, constants, frames)
+
+  def _call(self, state, item, statistics, constants, frames):
     if frames not in self._executables:
       start = time.perf_counter()
       lowered = self.lower(state, item, statistics, constants, frames)

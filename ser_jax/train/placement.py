@@ -1,10 +1,37 @@
 """Arrays to devices and back, whole or in parts, with one process or many."""
 
+import contextlib
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+
+from ser_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def fitting(what: str, remedy: str) -> Iterator[None]:
+  """Says of what devices have no memory for what to do.
+
+  Args:
+    what: does not fit.
+    remedy: what to set instead.
+
+  Raises:
+    UserError: memory ran out in the context.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    reason = " ".join(str(error).split())
+    if not reason.startswith("RESOURCE_EXHAUSTED"):
+      raise
+    raise UserError(
+      f"{what} does not fit the devices' memory ({reason:.300}): {remedy}."
+    ) from error
 
 
 def on_mesh(mesh: Mesh, specs: PyTree) -> PyTree:

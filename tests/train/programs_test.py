@@ -16,6 +16,7 @@ from ser_jax.nn.normalization import BatchNorm
 from ser_jax.tasks.classify import classify
 from ser_jax.train.compile import Program
 from ser_jax.train.devices import make_layout
+from ser_jax.train.placement import fitting
 from ser_jax.train.sharing import sharing
 from ser_jax.train.state import TrainState, init_state
 from ser_jax.train.step import predict_step, several, train_step
@@ -354,3 +355,23 @@ def test_each_shape_compiles_once():
       (("frames", time),),
     )
   assert len(train.compile_seconds) == 2
+
+
+def test_what_does_not_fit_into_memory_says_what_to_lower():
+  layout = layout_of()
+
+  def predict(weights, item, statistics, constants, frames):
+    room = jnp.zeros(2**46) + item.weight[0]  # 256 TiB
+    return {"scores": jnp.sort(room)[None]}
+
+  program = Program(layout, predict, trains=False, name="predict step")
+  arguments = layout.place_item(random_batch()), jnp.zeros(()), {}, ()
+  with pytest.raises(
+    UserError, match="the predict step does not fit .*: lower config.batch_size"
+  ):
+    program({}, *arguments)
+
+
+def test_other_failures_of_devices_are_not_called_memory():
+  with pytest.raises(jax.errors.JaxRuntimeError), fitting("it", "nothing"):
+    raise jax.errors.JaxRuntimeError("INTERNAL: out of luck")
