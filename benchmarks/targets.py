@@ -1,6 +1,6 @@
 """What every system's steps become on accelerators that are not here.
 
-  pip install libtpu 'ser_jax[cuda]'
+  pip install 'ser_jax[cuda,tpu]'
   python -m benchmarks.targets --out=benchmarks/results/targets.md
 
 Steps are compiled for each target, not run: instructions (on a GPU each is

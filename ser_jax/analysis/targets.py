@@ -106,7 +106,7 @@ def _tpus(field: str, generation: str, size: str) -> list[jax.Device]:
     if "support not installed" in str(error):
       raise UserError(
         f"{field} needs the TPUs' compiler, which runs without a TPU, too: pip "
-        "install libtpu."
+        "install 'ser_jax[tpu]'."
       ) from error
     raise UserError(f"{no_slice} ({' '.join(str(error).split()):.200})") from (
       error

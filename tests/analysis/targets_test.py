@@ -80,7 +80,7 @@ def test_every_gpu_has_its_peaks():
 @pytest.mark.parametrize(
   "module, target, remedy",
   [
-    ("libtpu", "v5e:2x2", "pip install libtpu"),
+    ("libtpu", "v5e:2x2", "pip install 'ser_jax.tpu.'"),
     ("jax_plugins.xla_cuda13", "NVIDIA H200", "pip install 'ser_jax.cuda.'"),
   ],
 )
@@ -120,7 +120,7 @@ def compile_for(target, folder, *flags):
 def needs_libtpu():
   extra = os.environ.get("SER_JAX_LIBTPU")
   if not (extra or importlib.util.find_spec("libtpu")):
-    pytest.skip("no libtpu (pip install libtpu, or SER_JAX_LIBTPU=its folder)")
+    pytest.skip("no libtpu (ser_jax[tpu], or SER_JAX_LIBTPU=its folder)")
 
 
 def test_steps_compile_for_a_slice_of_tpus(tmp_path):
