@@ -75,7 +75,11 @@ def on_paper(
   first, last = found[min(found)], found[max(found)]
   apart = first["batch"] - last["batch"]
 
+  counted = found.get(devices, {})
+
   def at_share(key: str) -> float:
+    if counted.get("batch") == share:
+      return counted[key]
     slope = (first[key] - last[key]) / apart if apart else 0.0
     return max(last[key] + slope * (share - last["batch"]), 0.0)
 

@@ -35,9 +35,11 @@ def test_work_on_paper_is_linear_in_the_examples_of_a_device():
   assert times["links"] == pytest.approx(2 * 63 / 64 + 2 * 6 * scaling.HOP)
 
 
-def test_one_device_sends_nothing():
-  found = {1: counted(32, 1.0, 1.0), 8: counted(32, 1.0, 1.0)}
+def test_what_is_counted_is_not_extrapolated():
+  found = {1: counted(32, 1.0, 1.0), 8: counted(32, 2.0, 1.0)}
   assert scaling.on_paper(found, 32, 1, PEAKS)["links"] == 0
+  assert scaling.on_paper(found, 32, 1, PEAKS)["products"] == 1.0
+  assert scaling.on_paper(found, 32, 64, PEAKS)["products"] == 2.0
 
 
 def test_a_step_is_counted_as_compiled_for_a_target(monkeypatch):

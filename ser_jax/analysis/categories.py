@@ -28,6 +28,8 @@ CATEGORIES = {
 }
 DATA_MOVEMENT = "data movement"
 PRODUCTS = ("matmul", "convolution")
+# TPUs' names for memory that other instructions fill, and for promises.
+FREE_CALLS = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")
 
 
 def category(instruction: Instruction) -> str:
@@ -37,6 +39,8 @@ def category(instruction: Instruction) -> str:
     return "matmul"
   if target in CONVOLUTION_CALLS:
     return "convolution"
+  if target in FREE_CALLS:
+    return DATA_MOVEMENT
   if instruction.opcode == "convolution" and _is_product(instruction):
     return "matmul"
   return next(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ser_jax.analysis.categories import (
   CATEGORIES,
   DATA_MOVEMENT,
+  FREE_CALLS,
   PRODUCTS,
   category,
 )
@@ -23,8 +24,6 @@ _FREE = frozenset(
   "parameter constant tuple get-tuple-element bitcast after-all partition-id "
   "replica-id opt-barrier add-dependency domain".split()
 )
-# TPUs' names for memory that other instructions fill.
-_FREE_CALLS = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _visit(
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith(("-done", "-update")):
       continue
-    if call_target(instruction) in _FREE_CALLS:
+    if call_target(instruction) in FREE_CALLS:
       continue
     if opcode == "while":
       yield from _loop(module, instruction, times, nesting)

@@ -50,7 +50,7 @@ def render_analysis(found: dict) -> str:
     "compiled steps",
     f"Batch {found['batch_size']}, {found['runs_in_program']} run(s) in the "
     f"program, mesh run {mesh['run']} × data {mesh['data']} of "
-    f"{found['devices']} by "
+    f"{found['devices']}{' (not here)' * bool(_target(found))} by "
     f"{found['config']['parallel']['backend']}, {found['source']} data. Shapes "
     f"from {found['shapes_from']}, in frames: {frames}; so are "
     f"{share(common)} of the steps. jax {machine['packages']['jax']}. All "
@@ -61,6 +61,11 @@ def render_analysis(found: dict) -> str:
     for step, program in stage["programs"].items():
       parts += [f"### {step} step", *_program(program)]
   return "\n\n".join(parts) + "\n"
+
+
+def _target(found: dict) -> str:
+  """What was compiled for, if not the devices at hand."""
+  return found["config"]["analysis"]["target"]
 
 
 def _parameters(stage: dict) -> str:
@@ -159,15 +164,33 @@ def _memory(found: dict) -> str:
 
 
 def _loops(loops: list[dict]) -> str:
+  """A row for each loop; innermost ones that do the same share theirs."""
+  alike: dict[tuple, list[dict]] = {}
+  for number, row in enumerate(loops):
+    inner = loops[number + 1 : number + 2]
+    leaf = not inner or inner[0]["nesting"] <= row["nesting"]
+    what = "/".join(_short(row["source"]).split("/")[-2:])
+    shared = leaf and not row["nesting"] and what
+    figures = row["trips"], row["ops"], row["flops"]
+    alike.setdefault((what, *figures) if shared else (number,), []).append(row)
   rows = [
-    [f"{'› ' * row['nesting']}{_short(row['source']) or row['name']}",
-     "unknown" if row["trips"] is None else row["trips"], row["times"],
-     row["ops"], quantity(row["flops"], "FLOP")]
-    for row in loops
+    [_name(same), "unknown" if row["trips"] is None else row["trips"],
+     sum(each["times"] for each in same), row["ops"],
+     quantity(row["flops"], "FLOP")]
+    for same in alike.values()
+    for row in same[:1]
   ]  # fmt: skip
   return table(
     ["loop", "depth", "started", "instructions each", "FLOPs each"], rows
   )
+
+
+def _name(same: list[dict]) -> str:
+  """Of a loop by what it comes from, or of several."""
+  source = _short(same[0]["source"])
+  if len(same) > 1:
+    return f"{len(same)} loops …/{'/'.join(source.split('/')[-2:])}"
+  return f"{'› ' * same[0]['nesting']}{source or same[0]['name']}"
 
 
 def _short(source: str) -> str:

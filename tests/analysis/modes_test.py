@@ -232,6 +232,29 @@ def test_a_profile_measures_and_traces(monkeypatch, tmp_path):
   assert not (tmp_path / "checkpoints").exists()
 
 
+def test_loops_that_do_the_same_share_a_row():
+  def loop(source, trips, nesting=0, flops=10):
+    return {
+      **{"source": f"jit(step)/{source}", "name": "while.1", "trips": trips},
+      **{"times": 1, "ops": 3, "flops": flops, "nesting": nesting},
+    }
+
+  text = markdown._loops(
+    [
+      *(loop(f"net/{layer}/draw/while", 5) for layer in ("a", "b", "c")),
+      loop("net/d/draw/while", 6),
+      *(loop("scan/while", 8), loop("scan/draw/while", 5, nesting=1)),
+      *(loop("scan/while", 8), loop("scan/draw/while", 5, nesting=1)),
+    ]
+  )
+  rows = [line.split(" | ")[:3] for line in text.splitlines()[2:]]
+  assert rows == [
+    ["| 3 loops …/draw/while", "5", "3"],
+    ["| net/d/draw/while", "6", "1"],
+    *[["| scan/while", "8", "1"], ["| › scan/draw/while", "5", "1"]] * 2,
+  ]
+
+
 def test_quantities_are_readable():
   assert markdown.quantity(0, "B") == "0 B"
   assert markdown.quantity(1536e6, "B") == "1.54 GB"
