@@ -12,6 +12,7 @@ from ser_jax.analysis.roofline import Peaks, roofline
 from ser_jax.errors import UserError
 from ser_jax.evaluation.markdown import table
 
+_TOP = 20  # instructions of a profile that are told of
 _PREFIXES = {-9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 
@@ -169,7 +170,7 @@ def _loops(loops: list[dict]) -> str:
   for number, row in enumerate(loops):
     inner = loops[number + 1 : number + 2]
     leaf = not inner or inner[0]["nesting"] <= row["nesting"]
-    what = "/".join(_short(row["source"]).split("/")[-2:])
+    what = "/".join(short(row["source"]).split("/")[-2:])
     shared = leaf and not row["nesting"] and what
     figures = row["trips"], row["ops"], row["flops"]
     alike.setdefault((what, *figures) if shared else (number,), []).append(row)
@@ -187,13 +188,13 @@ def _loops(loops: list[dict]) -> str:
 
 def _name(same: list[dict]) -> str:
   """Of a loop by what it comes from, or of several."""
-  source = _short(same[0]["source"])
+  source = short(same[0]["source"])
   if len(same) > 1:
     return f"{len(same)} loops …/{'/'.join(source.split('/')[-2:])}"
   return f"{'› ' * same[0]['nesting']}{source or same[0]['name']}"
 
 
-def _short(source: str) -> str:
+def short(source: str) -> str:
   """A JAX name without the wrappers that every name of the program has."""
   parts = source.split("/")
   parts = [p for p in parts if p != "shard_map" and not p.startswith("jit(")]
@@ -321,8 +322,8 @@ def _profile(found: dict) -> list[str]:
   ]  # fmt: skip
   top = [
     [row["name"], share(row["share"]), quantity(row["seconds"], "s"),
-     row["executed"], row["category"], _short(row["source"])]
-    for row in traced["top"]
+     row["executed"], row["category"], short(row["source"])]
+    for row in traced["instructions"][:_TOP]
   ]  # fmt: skip
   memory = (
     f" At most {quantity(found['memory'], 'B')} of device memory in use."

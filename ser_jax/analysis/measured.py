@@ -26,7 +26,7 @@ from ser_jax.train.engine import Engine
 
 # Only hold the instructions that are counted.
 _HOLDERS = ("while", "conditional", "call")
-_TOP = 20
+_KEPT = 300  # instructions of a trace, those that take longest
 
 
 def profile(config, workdir: pathlib.Path) -> dict:
@@ -217,15 +217,17 @@ def _traced(folder: pathlib.Path, texts) -> dict:
   events = trace.read(folder)
   leaves = [x for x in trace.executions(events) if x.name not in holders]
   shares = trace.busy_share(leaves)
-  rows = trace.top(leaves, _TOP)
+  rows = trace.top(leaves, _KEPT)
   for row in rows:
     op = ops.get(row["name"])
     row["category"] = op.category if op else ""
     row["source"] = op.source if op else ""
+    row["flops"] = sum(op.flops.values()) if op else 0  # each time
+    row["bytes"] = op.bytes if op else 0
   return {
     "busy_share": float(np.mean(list(shares.values()))) if shares else 0.0,
     "busy": shares,
-    "top": rows,
+    "instructions": rows,
     "events": len(leaves),
     "cut": len(events) >= trace.EVENT_LIMIT,
   }

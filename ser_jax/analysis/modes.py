@@ -4,9 +4,10 @@ import json
 import pathlib
 
 from ser_jax import atomic
-from ser_jax.analysis import compiled, markdown, measured
+from ser_jax.analysis import compiled, markdown, measured, pictures
 from ser_jax.analysis.trace import tracing
 from ser_jax.errors import UserError
+from ser_jax.evaluation import figures
 from ser_jax.train import processes
 
 __all__ = ["analyze", "profile", "tracing"]
@@ -41,7 +42,7 @@ def profile(config, workdir: pathlib.Path) -> dict:
 
   Args:
     config: a config as in `configs/`.
-    workdir: where `profile.json`, `profile.md` and `trace/` go.
+    workdir: where `profile.json`, `.md`, `.png` and `trace/` go.
 
   Returns:
     The profile, and `text` for the console.
@@ -53,7 +54,9 @@ def profile(config, workdir: pathlib.Path) -> dict:
   found = measured.profile(config, workdir)
   text = markdown.render_profile(found)
   _write(workdir, "profile", found, text)
-  return found | {"text": f"{text}\n{workdir / 'profile.md'}"}
+  picture = workdir / "profile.png"
+  processes.on_primary(lambda: figures.write(pictures.draw(found), picture))
+  return found | {"text": f"{text}\n{workdir / 'profile.md'}, {picture}"}
 
 
 def _make(workdir: pathlib.Path) -> None:

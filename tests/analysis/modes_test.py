@@ -223,11 +223,13 @@ def test_a_profile_measures_and_traces(monkeypatch, tmp_path):
   assert stage["input"]["bytes"] == 2 * 4 * BATCH
   assert 0 <= stage["input"]["wait_share"] < 1
   assert 0 < stage["traced"]["busy_share"] <= 1
-  assert any(row["category"] == "matmul" for row in stage["traced"]["top"])
-  assert sum(row["share"] for row in stage["traced"]["top"]) <= 1 + 1e-9
+  rows = stage["traced"]["instructions"]
+  assert any(row["category"] == "matmul" and row["flops"] for row in rows)
+  assert sum(row["share"] for row in rows) <= 1 + 1e-9
   assert 0 < stage["achieved"]["flops"] < 1e12
   assert list((tmp_path / stage["trace"]).rglob("*.trace.json.gz"))
   assert (tmp_path / "profile.md").read_text() in found["text"]
+  assert (tmp_path / "profile.png").read_bytes()[1:4] == b"PNG"
   assert json.loads((tmp_path / "profile.json").read_text())["stages"]
   assert not (tmp_path / "checkpoints").exists()
 

@@ -161,6 +161,8 @@ def test_what_holds_instructions_is_not_one(tmp_path, monkeypatch):
     for n, name in enumerate(names)
   ]
   monkeypatch.setattr(trace, "read", lambda folder: [CPU[0], *events])
-  rows = {row["name"] for row in measured._traced(tmp_path, [text])["top"]}
+  rows = {
+    row["name"] for row in measured._traced(tmp_path, [text])["instructions"]
+  }
   held = {name for name in names if name.startswith(("while", "cond"))}
   assert len(held) == 2 and rows == set(names) - held
