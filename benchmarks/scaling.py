@@ -12,6 +12,7 @@ peaks.
 import argparse
 import math
 
+from benchmarks import systems
 from benchmarks.destination import destination
 from benchmarks.targets import programs
 from ser_jax.analysis.roofline import DEVICES, Peaks
@@ -33,8 +34,7 @@ each instruction executed (assumed), and for collectives what a device sends at
 the link's peak and {hop:.0f} µs for every doubling of the devices (assumed).
 What takes longest binds, and gives the examples a second. Strong scaling splits
 {strong} examples: 256 devices have one each. Links are those within a node;
-between nodes they are slower.
-"""
+between nodes they are slower."""
 
 
 def count(name: str, target: str, devices: int, batch: int) -> dict:
@@ -70,7 +70,8 @@ def on_paper(
     peaks: of one.
 
   Returns:
-    Seconds by what takes them; work is linear in the examples of a device.
+    Seconds by what takes them; work is linear in the examples of a device, and
+    instructions are as many.
   """
   first, last = found[min(found)], found[max(found)]
   apart = first["batch"] - last["batch"]
@@ -88,7 +89,7 @@ def on_paper(
   return {
     "products": at_share("products"),
     "memory": at_share("memory"),
-    "starts": at_share("instructions") * START,
+    "starts": (counted or last)["instructions"] * START,
     "links": ring + hops,
   }
 
@@ -154,7 +155,9 @@ def section(name: str, counted: list[int], target: str) -> str:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--systems", nargs="+", default=["aae", "dat"])
+  parser.add_argument(
+    "--systems", nargs="+", default=["aae", "dat"], choices=systems.SYSTEMS
+  )
   parser.add_argument("--devices", nargs="+", type=int, default=COUNTED)
   parser.add_argument("--target", default="NVIDIA H200", choices=GPUS)
   parser.add_argument(

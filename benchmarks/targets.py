@@ -2,12 +2,16 @@
 
   pip install 'ser_jax[cuda,tpu]'
   python -m benchmarks.targets --out=benchmarks/results/targets.md
+  python -m benchmarks.targets --targets "NVIDIA H200" --systems dat \
+      --set parallel.runs="'vmap'" "seeds=(0, 1)" --out=stacked.md
 
-Steps are compiled for each target, not run: instructions (on a GPU each is
-about a kernel), loops, memory, and the least time by the data sheet's peaks.
+Steps (of a system's last stage) are compiled for each target, not run:
+instructions (on a GPU each is about a kernel), loops, memory, and the least
+time by the data sheet's peaks.
 """
 
 import argparse
+import ast
 import pathlib
 
 import jax
@@ -27,13 +31,13 @@ HEADER = [
 ]
 NOTES = """\
 Batch {batch}, {precision}, one device, a resident corpus, utterances as long as
-they may be. Instructions are executed ones, those in loops as often as the loop
-goes round. Moved: what instructions read and write, caches aside. The floor is
+they may be; of systems with several stages the last.{changes} Instructions are
+executed ones, those in loops as often as the loop goes round. Moved: what instructions read and write, caches aside. The floor is
 the longest of products, arguments and results once, and links at the peaks of
-the data sheet; kernels' launches and waiting are not in it. XLA chose kernels
-without trying them (no autotuning). Compiled on one host core at a time, by
-jax {jax}.
-"""
+the data sheet; starting kernels and waiting are not in it. XLA chose kernels
+without trying them (no autotuning); GPUs may be given several at once (CUDA
+graphs), which a program does not show. Compiled on one host core at a time, by
+jax {jax}."""
 
 
 def programs(name: str, target: str, **changes) -> dict[str, dict]:
@@ -72,19 +76,33 @@ def _cells(program: dict) -> list[str]:
   ]
 
 
-def section(names: list[str], target: str) -> str:
+def section(names: list[str], target: str, changes: dict) -> str:
   """The table of a target."""
   rows, peaks = [], {}
   for name in names:
-    found = programs(name, target, batch_size=BATCH, parallel__data=1)
+    found = programs(
+      *(name, target), **{"batch_size": BATCH, "parallel.data": 1} | changes
+    )
     rows += [[f"`{name}` {step}", *_cells(found[step])] for step in found]
     peaks = found["train"]["roofline"]["peaks"]
     print(target, *rows[-2:], sep="\n", flush=True)
   return (
     f"## {peaks['name']}\n\nProducts "
     f"{quantity(peaks['flops']['f32'], 'FLOP/s')}, memory "
-    f"{quantity(peaks['bytes'], 'B/s')}.\n\n{table(HEADER, rows)}\n"
+    f"{quantity(peaks['bytes'], 'B/s')}.\n\n{table(HEADER, rows)}"
   )
+
+
+def change(text: str) -> tuple[str, object]:
+  """`parallel.runs='vmap'` -> a field and its value: a `type` of argparse."""
+  field, _, value = text.partition("=")
+  try:
+    return field, ast.literal_eval(value)
+  except (SyntaxError, ValueError) as error:
+    raise argparse.ArgumentTypeError(
+      f"{text} must be a field and its value as in a config file, such as "
+      "parallel.runs='vmap'"
+    ) from error
 
 
 def main() -> None:
@@ -92,19 +110,24 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--systems", nargs="+", default=known, choices=known)
   parser.add_argument("--targets", nargs="+", default=TARGETS)
+  parser.add_argument("--set", nargs="+", default=[], type=change)
   parser.add_argument(
     "--out", type=destination, default="benchmarks/results/targets.md"
   )
   arguments = parser.parse_args()
   precision = systems.make_config(arguments.systems[0]).precision
-  notes = NOTES.format(batch=BATCH, precision=precision, jax=jax.__version__)
+  changes = dict(arguments.set)
+  told = "".join(f" {field}={value!r}." for field, value in changes.items())
+  notes = NOTES.format(
+    batch=BATCH, precision=precision, changes=told, jax=jax.__version__
+  )
   parts = ["# Compiled for accelerators", notes]
   for target in arguments.targets:
     try:
-      parts.append(section(arguments.systems, target))
+      parts.append(section(arguments.systems, target, changes))
     except UserError as error:
       parser.error(str(error))
-    arguments.out.write_text("\n\n".join(parts))
+    arguments.out.write_text("\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

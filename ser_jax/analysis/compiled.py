@@ -65,7 +65,7 @@ def analyze(config, workdir: pathlib.Path) -> dict:
   layout = experiment.layout
   peaks = find_peaks(
     config.analysis.peaks,
-    layout.mesh.devices.flat[0],
+    (layout.mesh.local_devices if described is None else described)[0],
     layout.mesh.size,
     config.precision,
   )
@@ -105,6 +105,10 @@ def _described(config) -> list[jax.Device] | None:
   """
   if not config.analysis.target:
     return None
+  if jax.process_count() > 1:
+    raise UserError(
+      "config.analysis.target is for one process: leave --distributed out."
+    )
   if config.parallel.backend == "pmap":
     raise UserError(
       "config.parallel.backend='pmap' compiles for the devices at hand alone: "

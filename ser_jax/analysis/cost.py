@@ -151,8 +151,9 @@ def _loop(
     nesting=nesting,
   )
   yield from body
-  condition = instruction.called("condition")
-  yield from _visit(module, condition, times * (rounds + 1), nesting + 1)
+  if not instruction.counted:  # else nobody asks
+    condition = instruction.called("condition")
+    yield from _visit(module, condition, times * (rounds + 1), nesting + 1)
 
 
 def _branches(instruction: Instruction) -> list[str]:

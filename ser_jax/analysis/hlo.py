@@ -77,6 +77,15 @@ class Instruction:
     found = re.search(r'op_name="([^"]*)"', self.attributes)
     return found.group(1) if found else ""
 
+  @property
+  def counted(self) -> int | None:
+    """Of a `while`: how often it goes round, where XLA wrote that down.
+
+    Such loops count, and never compute their condition.
+    """
+    found = re.search(r'known_trip_count":\{"n":"(\d+)"', self.attributes)
+    return int(found.group(1)) if found else None
+
   def called(self, role: str) -> str | None:
     """The computation called as `calls`, `to_apply`, `body`, `condition`."""
     found = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
@@ -122,18 +131,18 @@ class Module:
   def trips(self, loop: Instruction) -> int | None:
     """How often a `while` goes round; None where XLA does not know.
 
-    TPUs' programs say it in the condition alone, `i < N`; JAX's loops with a
-    bound count from 0.
+    TPUs' programs say it in the condition alone, `i < N`; JAX's scans and
+    loops with a bound count from 0 by 1, and others are taken to.
     """
-    found = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
-    if found:
-      return int(found.group(1))
+    if loop.counted is not None:
+      return loop.counted
     condition = loop.called("condition")
     test = self.result(condition)
     if test.opcode != "compare" or "direction=LT" not in test.attributes:
       return None
     limit = self.operands(condition, test)[1]
-    return int(limit.inside) if limit.opcode == "constant" else None
+    whole = limit.opcode == "constant" and limit.inside.isdecimal()
+    return int(limit.inside) if whole else None
 
 
 def parse(text: str) -> Module:

@@ -165,7 +165,7 @@ def _memory(found: dict) -> str:
 
 
 def _loops(loops: list[dict]) -> str:
-  """A row for each loop; innermost ones that do the same share theirs."""
+  """A row for each loop; those alone that do the same share theirs."""
   alike: dict[tuple, list[dict]] = {}
   for number, row in enumerate(loops):
     inner = loops[number + 1 : number + 2]
@@ -175,11 +175,10 @@ def _loops(loops: list[dict]) -> str:
     figures = row["trips"], row["ops"], row["flops"]
     alike.setdefault((what, *figures) if shared else (number,), []).append(row)
   rows = [
-    [_name(same), "unknown" if row["trips"] is None else row["trips"],
-     sum(each["times"] for each in same), row["ops"],
-     quantity(row["flops"], "FLOP")]
+    [_name(same), "unknown" if same[0]["trips"] is None else same[0]["trips"],
+     sum(each["times"] for each in same), same[0]["ops"],
+     quantity(same[0]["flops"], "FLOP")]
     for same in alike.values()
-    for row in same[:1]
   ]  # fmt: skip
   return table(
     ["loop", "depth", "started", "instructions each", "FLOPs each"], rows

@@ -58,8 +58,8 @@ TPUS = ("v5e", "v5p", "v6e")
 def describe_devices(target: str) -> list[jax.Device]:
   """The devices that a target names.
 
-  From then on this process computes on the CPU alone: whatever accelerators it
-  may have are left to others.
+  A process that has not asked for its devices yet computes on the CPU alone
+  from then on: whatever accelerators it may have are left to others.
 
   Args:
     target: a slice of TPUs, in chips, as `v5e:2x4`, or GPUs of one host and
@@ -88,7 +88,8 @@ def _tpus(field: str, generation: str, size: str) -> list[jax.Device]:
     f"{field} is no slice that libtpu knows: give its shape in chips, such as "
     f"{generation}:2x2{'x1' * (generation == 'v5p')}."
   )
-  if not re.fullmatch(r"\d+x\d+(x\d+)?", size):
+  dimensions = 3 if generation == "v5p" else 2
+  if not re.fullmatch("x".join([r"[1-9][0-9]*"] * dimensions), size):
     raise UserError(no_slice)
   # Or libtpu complains that off Google's machines nobody tells it what it is.
   os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-1"
@@ -115,7 +116,7 @@ def _tpus(field: str, generation: str, size: str) -> list[jax.Device]:
 
 
 def _gpus(field: str, name: str, size: str) -> list[jax.Device]:
-  if not (size or "1").isdecimal() or size == "0":
+  if not re.fullmatch(r"[1-9][0-9]*", size or "1"):
     raise UserError(
       f"{field}: {size!r} is no number of GPUs; '{name}:8' are eight in one "
       "host."
@@ -131,6 +132,12 @@ def _gpus(field: str, name: str, size: str) -> list[jax.Device]:
     raise UserError(
       f"{field} needs the GPUs' compiler, which runs without a GPU, too: pip "
       "install 'ser_jax[cuda]'."
+    ) from error
+  except RuntimeError as error:
+    reason = " ".join(str(error).split())
+    raise UserError(
+      f"{field} is refused by the GPUs' compiler ({reason:.200}): install the "
+      "version that JAX names, pip install 'ser_jax[cuda]'."
     ) from error
   return found.devices
 

@@ -132,24 +132,40 @@ def _read_by_loops(
   """Bytes read of values that are in the state of loops, by those loops."""
   whole = sum(module.operands(name, state)[n].bytes for n in places)
   total = 0
-  for loop in module.computations[name].values():
-    if state.name not in loop.operands:
-      continue
+  for loop in _users(module, name, state):
     if loop.opcode != "while":
       return whole
-    body = loop.called("body")
+    body, condition = loop.called("body"), loop.called("condition")
     after = module.result(body)
-    for value in module.computations[body].values():
-      if value.opcode != "get-tuple-element":
+    (inside,), (tested,) = (
+      module.parameters(each).values() for each in (body, condition)
+    )
+    elsewhere = _users(module, name, loop) + _users(module, condition, tested)
+    values = _users(module, body, inside)
+    known = {x.opcode for x in (*values, *elsewhere)} <= {"get-tuple-element"}
+    if after.opcode != "tuple" or not known:
+      return whole
+    if any(_place(value) in places for value in elsewhere):
+      return whole
+    for value in values:
+      if _place(value) not in places:
         continue
-      place = int(re.search(r"\bindex=(\d+)", value.attributes).group(1))
-      if place not in places:
-        continue
-      if after.operands[place] != value.name:
+      if after.operands[_place(value)] != value.name:
         return whole
       once = _argument_read(module, body, value, handed_on=after.name)
       total += (module.trips(loop) or 1) * once
   return total
+
+
+def _users(module: Module, name: str, value: Instruction) -> list[Instruction]:
+  """What takes a value in a computation."""
+  found = module.computations[name].values()
+  return [one for one in found if value.name in one.operands]
+
+
+def _place(element: Instruction) -> int:
+  """Which part of a tuple a `get-tuple-element` gets."""
+  return int(re.search(r"\bindex=(\d+)", element.attributes).group(1))
 
 
 def sent(

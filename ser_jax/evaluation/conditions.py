@@ -41,9 +41,12 @@ def read(rows: list[dict], folder: pathlib.Path) -> dict[str, dict]:
     if not (path / "report.json").exists():
       continue
     silent = SILENT + (OF_BASELINE if "baseline" in row else ())
-    config, report = (
-      atomic.read_json(path / name, f"delete {path} and train the row again.")
-      for name in (workdir.CONFIG, "report.json")
+    config = atomic.read_json(
+      path / workdir.CONFIG, "copy it again from where the row was trained."
+    )
+    report = atomic.read_json(
+      path / "report.json",
+      "delete it and repeat the command, which rebuilds it.",
     )
     run = _fields(config, silent)
     own = _fields(json.loads(json.dumps(row["config"].to_dict())), silent)

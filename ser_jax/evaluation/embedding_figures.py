@@ -43,7 +43,7 @@ def draw(folder: pathlib.Path, found: dict, history: list[dict]) -> list[str]:
     drawn |= _of_run(run, path.name)
     generated = path / "generated.npz"
     if generated.exists():
-      arrays = atomic.read_arrays(generated, "--mode=evaluate writes it again.")
+      arrays = atomic.read_arrays(generated, embeddings.AGAIN)
       drawn |= generation_figures.draw(arrays, found["classes"], path.name)
   return figures.save(folder, drawn)
 

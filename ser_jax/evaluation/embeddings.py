@@ -16,6 +16,9 @@ from jaxtyping import Float, Shaped
 from ser_jax import atomic
 from ser_jax.evaluation import metrics, statistics, sweeps
 
+AGAIN = (
+  "delete it; --mode=evaluate with config.report.embeddings writes it again."
+)
 FILE = "embeddings.npz"
 DESCRIPTIONS = ("utterance", "speaker", "emotion", "split", "target")
 SPLITS = 5  # of the cross-validation
@@ -39,9 +42,7 @@ def read(
   found = {}
   runs = (folder if rate is None else folder.parent) / "runs"
   for path in sorted(runs.glob(f"*{sweeps.suffix(rate)}/{FILE}")):
-    found[path.parent] = atomic.read_arrays(
-      path, "--mode=evaluate writes it again."
-    )
+    found[path.parent] = atomic.read_arrays(path, AGAIN)
   return found
 
 

@@ -141,7 +141,7 @@ def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
       path = rate_folder(folder / row["name"], rate) / "report.json"
       if path.exists():
         report = atomic.read_json(
-          path, f"delete {path.parent} and train the rate again."
+          path, "delete it and repeat the command, which rebuilds it."
         )
         rates.append(
           {"rate": rate, **summarize(path.parent, report, metric)}

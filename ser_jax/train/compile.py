@@ -34,7 +34,7 @@ LOG = logging.getLogger(__name__)
 # What a step that does not fit into memory needs.
 LESS = (
   "lower config.batch_size or the runs of a program (config.parallel.runs, "
-  ".stack), set config.accumulate, or use more devices"
+  ".stack), use more devices or, to train, set config.accumulate"
 )
 
 

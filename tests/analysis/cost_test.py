@@ -71,6 +71,20 @@ def test_loops_inside_loops_multiply():
   assert total(ops, "matmul") == 15 * 2 * 4 * 8 * 8
 
 
+def test_a_loop_that_counts_never_asks_whether_to_go_on():
+  def scan(x):
+    return jax.lax.scan(lambda h, _: (jnp.sin(h) @ h, None), x, None, 50)[0]
+
+  def search(x):
+    return jax.lax.while_loop(lambda x: x.sum() < 9.0, lambda x: x + x, x)
+
+  ops, (loop,) = counted(compiled(scan, (8, 8)))
+  assert loop.trips == 50
+  assert {op.times for op in ops} <= {1, 50}
+  ops, (loop,) = counted(compiled(search, (8,)))
+  assert max(op.times for op in ops) == 2  # once round, and at the end
+
+
 def test_a_loop_counts_to_what_its_condition_says():
   """As TPUs' programs have it, which tell no trip counts."""
 

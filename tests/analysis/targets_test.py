@@ -60,10 +60,18 @@ def test_a_target_that_does_not_exist_is_refused(target):
     targets.describe_devices(target)
 
 
-@pytest.mark.parametrize("size", ["0", "two", "2x4", "-1"])
+@pytest.mark.parametrize("size", ["0", "00", "two", "2x4", "-1", "٣"])
 def test_a_number_of_gpus_is_a_number(size):
   with pytest.raises(UserError, match="is no number of GPUs"):
     targets.describe_devices(f"NVIDIA H200:{size}")
+
+
+def test_a_target_is_for_one_process(monkeypatch, tmp_path):
+  config = small()
+  config.analysis.target = "NVIDIA H200"
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(UserError, match="leave --distributed out"):
+    compiled.analyze(config, tmp_path)
 
 
 def test_pmap_is_for_devices_at_hand(tmp_path):
@@ -138,13 +146,15 @@ def test_steps_compile_for_a_slice_of_tpus(tmp_path):
     # Products are no convolutions, though TPUs write them so.
     assert "convolution" not in kinds
     assert bool(program["collectives"]) == (step == "train")
-    assert [loop["trips"] for loop in program["loops"] if loop["flops"] > 100]
+    # Two layers of 20 steps, four an iteration, there and back.
+    trips = [loop["trips"] for loop in program["loops"] if loop["flops"] > 100]
+    assert trips == [5] * (4 if step == "train" else 2)
     peaks = program["roofline"]["peaks"]
     assert peaks["name"] == "TPU v5 lite"
   assert "of TPU v5 lite (not here) by jit" in markdown.render_analysis(found)
 
 
-@pytest.mark.parametrize("size", ["", "4", "2,2", "2x", "axb"])
+@pytest.mark.parametrize("size", ["", "4", "2,2", "2x2", "0x1x1", "axbxc"])
 def test_the_shape_of_a_slice_is_one(size):
   with pytest.raises(UserError, match="slice that libtpu .* such as v5p:2x2x1"):
     targets.describe_devices(f"v5p:{size}")
@@ -159,7 +169,8 @@ def test_a_slice_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_steps_compile_for_a_gpu(tmp_path):
-  if not importlib.util.find_spec("jax_plugins"):
+  if not (importlib.util.find_spec("jax_cuda13_plugin")
+          or importlib.util.find_spec("jax_cuda12_plugin")):  # fmt: skip
     pytest.skip("no compiler for GPUs (pip install 'ser_jax[cuda]')")
   done = compile_for("NVIDIA A100-SXM4-40GB:2", tmp_path)
   assert done.returncode == 0, done.stderr
