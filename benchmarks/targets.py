@@ -32,12 +32,12 @@ HEADER = [
 NOTES = """\
 Batch {batch}, {precision}, one device, a resident corpus, utterances as long as
 they may be; of systems with several stages the last.{changes} Instructions are
-executed ones, those in loops as often as the loop goes round. Moved: what instructions read and write, caches aside. The floor is
-the longest of products, arguments and results once, and links at the peaks of
-the data sheet; starting kernels and waiting are not in it. XLA chose kernels
-without trying them (no autotuning); GPUs may be given several at once (CUDA
-graphs), which a program does not show. Compiled on one host core at a time, by
-jax {jax}."""
+executed ones, those in loops as often as the loop goes round. Moved: what
+instructions read and write, caches aside. The floor is the longest of products,
+arguments and results once, and links at the peaks of the data sheet; starting
+kernels and waiting are not in it. XLA chose kernels without trying them (no
+autotuning); GPUs may be given several at once (CUDA graphs), which a program
+does not show. Compiled on one host core at a time, by jax {jax}."""
 
 
 def programs(name: str, target: str, **changes) -> dict[str, dict]:

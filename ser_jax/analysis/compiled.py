@@ -105,7 +105,7 @@ def _described(config) -> list[jax.Device] | None:
   """
   if not config.analysis.target:
     return None
-  if jax.process_count() > 1:
+  if jax.distributed.is_initialized():
     raise UserError(
       "config.analysis.target is for one process: leave --distributed out."
     )

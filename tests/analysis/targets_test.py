@@ -69,7 +69,7 @@ def test_a_number_of_gpus_is_a_number(size):
 def test_a_target_is_for_one_process(monkeypatch, tmp_path):
   config = small()
   config.analysis.target = "NVIDIA H200"
-  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
   with pytest.raises(UserError, match="leave --distributed out"):
     compiled.analyze(config, tmp_path)
 
