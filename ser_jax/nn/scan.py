@@ -92,7 +92,7 @@ def _product(weights: dict[str, Weight], name: str, left: Rows) -> Rows:
   matrix, bias = weights[name]
   # In a row: the matrix' gradient is one product without copies, too.
   y = left.reshape(-1, left.shape[-1]) @ matrix
-  y = y.reshape(*left.shape[:-1], -1)
+  y = y.reshape(*left.shape[:-1], matrix.shape[-1])
   return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - 1))
 
 
