@@ -7,6 +7,7 @@ steps. The backward loop is left with what is sequential.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,8 +92,9 @@ def _scan(
 def _product(weights: dict[str, Weight], name: str, left: Rows) -> Rows:
   matrix, bias = weights[name]
   # In a row: the matrix' gradient is one product without copies, too.
-  y = left.reshape(-1, left.shape[-1]) @ matrix
-  y = y.reshape(*left.shape[:-1], matrix.shape[-1])
+  *shape, size = left.shape
+  y = left.reshape(math.prod(shape), size) @ matrix
+  y = y.reshape(*shape, matrix.shape[-1])
   return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - 1))
 
 
