@@ -51,11 +51,11 @@ def _times(axis: plt.Axes, rows: list[dict]) -> None:
   shares = collections.Counter()
   for row in rows:
     shares[row["category"] or _OTHER] += row["share"]
-  names, values = zip(*reversed(shares.most_common()), strict=True)
+  rising = shares.most_common()[::-1]
   bars = axis.barh(
-    names,
-    [100 * value for value in values],
-    color=[_COLOURS.get(name, GREY) for name in names],
+    [name for name, _ in rising],
+    [100 * share for _, share in rising],
+    color=[_COLOURS.get(name, GREY) for name, _ in rising],
   )
   axis.bar_label(bars, fmt=" %.0f %%")
   axis.margins(x=0.2)

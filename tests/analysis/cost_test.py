@@ -238,3 +238,49 @@ def test_of_a_resident_corpus_only_the_batch_is_read():
   )
   border = traffic.border_bytes(hlo.parse(program.as_text()))
   assert border < 10 * 4 * 3 * 64
+
+
+GATHER = """HloModule gather
+
+%body (p: (s32[], f32[900,64], f32[1,64])) -> (s32[], f32[900,64], f32[1,64]) {
+  %p = (s32[], f32[900,64], f32[1,64]) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %table = f32[900,64] get-tuple-element(%p), index=1
+  %total = f32[1,64] get-tuple-element(%p), index=2
+  %zero = s32[] constant(0)
+  %row = f32[1,64] dynamic-slice(%table, %i, %zero), dynamic_slice_sizes={1,64}
+  %sum = f32[1,64] add(%total, %row)
+  %one = s32[] constant(1)
+  %next = s32[] add(%i, %one)
+  ROOT %after = (s32[], f32[900,64], f32[1,64]) tuple(%next, %table, %sum)
+}
+
+%test (q: (s32[], f32[900,64], f32[1,64])) -> pred[] {
+  %q = (s32[], f32[900,64], f32[1,64]) parameter(0)
+  %n = s32[] get-tuple-element(%q), index=0
+  %five = s32[] constant(5)
+  ROOT %less = pred[] compare(%n, %five), direction=LT
+}
+
+ENTRY %main (corpus: f32[900,64]) -> f32[1,64] {
+  %corpus = f32[900,64] parameter(0)
+  %start = s32[] constant(0)
+  %empty = f32[1,64] constant({...})
+  %state = (s32[], f32[900,64], f32[1,64]) tuple(%start, %corpus, %empty)
+  %loop = (s32[],f32[900,64],f32[1,64]) while(%state), condition=%test, body=%body
+  ROOT %result = f32[1,64] get-tuple-element(%loop), index=2
+}
+"""
+
+
+def test_of_what_a_loop_slices_only_the_slices_are_read():
+  row, corpus = 4 * 64, 4 * 900 * 64
+  assert traffic.border_bytes(hlo.parse(GATHER)) == (1 + 5) * row
+  # Unless something behind the loop, or its condition, reads all of it.
+  behind = GATHER.replace("(%loop), index=2", "(%loop), index=1")
+  assert traffic.border_bytes(hlo.parse(behind)) == row + corpus
+  asked = GATHER.replace("(%q), index=0", "(%q), index=1")
+  assert traffic.border_bytes(hlo.parse(asked)) == row + corpus
+  # Or each round has another.
+  changed = GATHER.replace("tuple(%next, %table,", "tuple(%next, %other,")
+  assert traffic.border_bytes(hlo.parse(changed)) == row + corpus
