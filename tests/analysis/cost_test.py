@@ -242,7 +242,7 @@ def test_of_a_resident_corpus_only_the_batch_is_read():
 
 GATHER = """HloModule gather
 
-%body (p: (s32[], f32[900,64], f32[1,64])) -> (s32[], f32[900,64], f32[1,64]) {
+%turn (p: (s32[], f32[900,64], f32[1,64])) -> (s32[], f32[900,64], f32[1,64]) {
   %p = (s32[], f32[900,64], f32[1,64]) parameter(0)
   %i = s32[] get-tuple-element(%p), index=0
   %table = f32[900,64] get-tuple-element(%p), index=1
@@ -255,7 +255,7 @@ GATHER = """HloModule gather
   ROOT %after = (s32[], f32[900,64], f32[1,64]) tuple(%next, %table, %sum)
 }
 
-%test (q: (s32[], f32[900,64], f32[1,64])) -> pred[] {
+%go (q: (s32[], f32[900,64], f32[1,64])) -> pred[] {
   %q = (s32[], f32[900,64], f32[1,64]) parameter(0)
   %n = s32[] get-tuple-element(%q), index=0
   %five = s32[] constant(5)
@@ -267,7 +267,7 @@ ENTRY %main (corpus: f32[900,64]) -> f32[1,64] {
   %start = s32[] constant(0)
   %empty = f32[1,64] constant({...})
   %state = (s32[], f32[900,64], f32[1,64]) tuple(%start, %corpus, %empty)
-  %loop = (s32[],f32[900,64],f32[1,64]) while(%state), condition=%test, body=%body
+  %loop = (s32[],f32[900,64],f32[1,64]) while(%state), condition=%go, body=%turn
   ROOT %result = f32[1,64] get-tuple-element(%loop), index=2
 }
 """
