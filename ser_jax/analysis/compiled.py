@@ -239,7 +239,7 @@ def _program(
   lowered = program.lower(*arguments)
   middle = time.perf_counter()
   with _compiling_afresh(), fitting(f"the step {name}", LESS):
-    compiled = lowered.compile()
+    compiled = experiment.layout.compiled(lowered)
   end = time.perf_counter()
   LOG.info("compiled %s in %.1f s", name, end - start)
   text = compiled.as_text()

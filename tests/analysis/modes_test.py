@@ -152,7 +152,8 @@ def test_a_cached_program_compiles_afresh(tmp_path):
     "jax_persistent_cache_min_entry_size_bytes": -1,
   }
   before = {name: getattr(jax.config, name) for name in settings}
-  experiment = types.SimpleNamespace(config=small())
+  layout = types.SimpleNamespace(compiled=lambda lowered: lowered.compile())
+  experiment = types.SimpleNamespace(config=small(), layout=layout)
 
   def program():
     def a_step(x):

@@ -1,5 +1,7 @@
 """Weights' gradients outside of the loop against jax.lax.scan's own."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +102,17 @@ def test_the_loop_backwards_holds_no_gradient_of_a_weight():
 
   assert (HIDDEN, HIDDEN) in made(plain)
   assert not {(HIDDEN, HIDDEN), (DIM, HIDDEN)} & made(scan)
+
+
+def test_no_product_reads_a_weight_across_its_rows():
+  """Few rows by such a matrix take CPUs several times as long."""
+
+  def read(run):
+    jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=(3, 4), has_aux=True), 0)(
+      run, WEIGHTS, CONSTANTS, CARRY, XS[0]
+    )
+    loops = str([e for e in jaxpr.eqns if e.primitive.name == "scan"])
+    return set(re.findall(r"dimension_numbers=\(\(.*?, (.*?)\), ", loops))
+
+  assert read(plain) == {"[0]", "[1]"}
+  assert read(scan) == {"[0]"}

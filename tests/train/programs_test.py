@@ -1,5 +1,6 @@
 """One step under every layout: one device = mesh = pmap, stacked = looped."""
 
+import re
 import types
 
 import flax.linen as nn
@@ -264,6 +265,15 @@ def test_a_run_s_weights_change_where_they_lie():
   found = lowered.compile().memory_analysis()
   assert found.alias_size_in_bytes >= 3 * weight.nbytes
   assert found.temp_size_in_bytes < 1.1 * weight.nbytes
+
+
+def test_products_on_cpus_are_eigen_s():
+  """YNNPACK's take up to two thirds longer; its sums are the faster ones."""
+  x, layout = np.ones((64, 512), np.float32), layout_of()
+  lowered = jax.jit(lambda x, w: (x @ w, x.sum(0))).lower(x, x.T)
+  text = layout.compiled(lowered).as_text()
+  assert re.search(r" dot\(", text)
+  assert len(re.findall("calls=.*__ynn_fusion", text)) == 1
 
 
 def test_filler_changes_nothing():
