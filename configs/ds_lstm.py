@@ -5,9 +5,9 @@
       --config.data.raw=DIR                                     Emo-DB
 
 Words: a row (base1 ... base6, ds_lstm, dual), a preset (paper, code), ablations
-(no_rbn, pre_rbn, no_output_bn, shared_output_bn), a corpus (synthetic, emodb,
-ravdess, iemocap, crema_d), a protocol (random). README.md has the measured
-figures beside the paper's.
+of the rows that have a DS-LSTM (no_rbn or pre_rbn, no_output_bn or
+shared_output_bn), a corpus (synthetic, emodb, ravdess, iemocap, crema_d), a
+protocol (random). README.md has the measured figures beside the paper's.
 """
 
 from configs import common
@@ -34,12 +34,12 @@ INPUTS = {
   "ds_lstm": ("s1", "s2"),
   "dual": ("mfcc", "s1", "s2"),
 }
+# Of the cell, by the field of the model that they change.
 ABLATIONS = {
-  "no_rbn": {"rbn": "none"},
-  "pre_rbn": {"rbn": "pre"},
-  "no_output_bn": {"output_bn": "none"},
-  "shared_output_bn": {"output_bn": "shared"},
+  "rbn": {"no_rbn": "none", "pre_rbn": "pre"},
+  "output_bn": {"no_output_bn": "none", "shared_output_bn": "shared"},
 }
+WITH_CELL = ("ds_lstm", "dual")
 
 
 def get_config(words: str = "dual"):
@@ -48,16 +48,23 @@ def get_config(words: str = "dual"):
     {
       "row": tuple(PAPER),
       "preset": ("paper", "code"),
-      "ablations*": tuple(ABLATIONS),
+      **{field: tuple(changes) for field, changes in ABLATIONS.items()},
       "corpus": tuple(common.CORPORA),
       "protocol": ("random",),
     },
   )
   row, preset = given["row"] or "dual", given["preset"] or "paper"
+  ablations = {field: given[field] for field in ABLATIONS if given[field]}
+  if ablations and row not in WITH_CELL:
+    raise ValueError(
+      f"--config=...:{words} has {' and '.join(ablations.values())}, which "
+      f"change the cell of {' and '.join(WITH_CELL)}; {row} has none: leave "
+      "them out."
+    )
   config = common.get_config()
   config.system = "ds_lstm"
   config.variant = "-".join(
-    [row, *given["ablations"], *([preset] if preset != "paper" else [])]
+    [row, *ablations.values(), *([preset] if preset != "paper" else [])]
   )
   config.model.update({"name": "ds_lstm", "variant": row, "preset": preset})
   config.model.update(
@@ -77,8 +84,8 @@ def get_config(words: str = "dual"):
       "unroll": 4,
     },
   )
-  for ablation in given["ablations"]:
-    config.model.update(ABLATIONS[ablation])
+  for field, word in ablations.items():
+    config.model[field] = ABLATIONS[field][word]
   _data(config, row, preset)
   common.use_corpus(config, given["corpus"] or "synthetic")
   if given["protocol"]:

@@ -11,7 +11,10 @@ from ser_jax.errors import UserError
 DS_LSTM_WORDS = [
   *ds_lstm.PAPER,
   *itertools.starmap(
-    "{},{}".format, itertools.product(("ds_lstm", "dual"), ds_lstm.ABLATIONS)
+    "{},{}".format,
+    itertools.product(
+      ds_lstm.WITH_CELL, itertools.chain(*ds_lstm.ABLATIONS.values())
+    ),
   ),
   *(f"dual,{corpus}" for corpus in common.CORPORA),
   "dual,code",
@@ -87,6 +90,8 @@ def test_an_input_is_overridden_alone():
   [
     ("dule", "unknown word 'dule': did you mean dual"),
     ("base1,base2", "two of one kind"),
+    ("dual,no_rbn,pre_rbn", "two of one kind"),
+    ("base5,no_rbn", "base5 has none"),
     ("dual,iemocup", "iemocap"),
   ],
 )
