@@ -36,10 +36,13 @@ def refuse_arguments(argv: list[str]) -> None:
   """Refuses what is not a flag.
 
   Raises:
-    UsageError: there is something.
+    UserError: there is something.
   """
   if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    raise UserError(
+      f"what is {' '.join(argv[1:])}? Only --mode=predict of ser_jax.main "
+      "takes files; flags are written --name=value (--help lists them)."
+    )
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

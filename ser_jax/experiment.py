@@ -35,6 +35,7 @@ from ser_jax.data.dataset import (
   shard_folder,
 )
 from ser_jax.data.examples import Examples
+from ser_jax.data.protocols import Fold
 from ser_jax.data.shards import identity, unfinished
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
@@ -301,6 +302,18 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
   return assemble(config, workdir, dataset, dataset.examples)
 
 
+def _warn_of_filler(batch_size: int, folds: Sequence[Fold]) -> None:
+  """Tells of a batch that no training part fills."""
+  largest = max(len(fold.train) for fold in folds)
+  if batch_size > largest:
+    LOG.warning(
+      "config.batch_size=%d is more than the %d utterances of the largest "
+      "training part: the rest is filler, and an epoch a single step",
+      batch_size,
+      largest,
+    )
+
+
 def assemble(
   config,
   workdir: pathlib.Path,
@@ -324,7 +337,7 @@ def assemble(
     UserError: see `make_layout`.
   """
   of_runs = groups.grouped(
-    config.parallel, groups.listed(config, dataset.protocol.folds)
+    config.parallel, groups.listed(config, dataset.protocol.to_run)
   )
   layout = make_layout(
     config.parallel,
@@ -338,8 +351,10 @@ def assemble(
     max(len(fold.train) for fold in dataset.protocol.folds), config.batch_size
   )
   check_execution(config, steps)
+  _warn_of_filler(config.batch_size, dataset.protocol.folds)
   of_folds = {
-    fold.name: fold_statistics(dataset, fold) for fold in dataset.protocol.folds
+    fold.name: fold_statistics(dataset, fold)
+    for fold in dataset.protocol.to_run
   }
   return runs.Experiment(
     config=config,
@@ -355,7 +370,7 @@ def assemble(
       config,
       layout,
       classes=len(dataset.classes),
-      statistics=of_folds,
+      speakers=dataset.count_speakers(config),
       steps=steps,
     ),
     steps=steps,

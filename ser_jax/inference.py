@@ -47,7 +47,8 @@ class Recipe:
     longest: seconds of the longest utterance of training; of contours, those
       of the frames that the model was made for.
     genders: of the corpus' speakers, by speaker.
-    folds: their names, in order.
+    folds: names of those that are trained, in order.
+    speakers: that a speaker head tells apart.
     contour_rate: frames a second of contours; None for classes.
   """
 
@@ -62,6 +63,7 @@ class Recipe:
   longest: float
   genders: dict[str, str]
   folds: tuple[str, ...]
+  speakers: int
   contour_rate: float | None = None
 
   @property
@@ -194,13 +196,14 @@ def add_moments(
 
 
 def standardize_speaker(
-  recipe: Recipe, examples: Sequence[Features]
+  recipe: Recipe, examples: Sequence[Features], left_out: Sequence[str] = ()
 ) -> list[Features]:
   """Standardises what the recipe standardises by speaker.
 
   Args:
     recipe: which inputs, and the bound of their values.
     examples: all that there is of one speaker.
+    left_out: why there are not more.
 
   Returns:
     Features whose inputs have mean 0 and deviation 1 over the examples;
@@ -214,6 +217,7 @@ def standardize_speaker(
       f"{recipe.system} standardises features by their speaker's mean and "
       f"deviation: {len(examples)} readable recordings are too few, give at "
       f"least {LEAST_OF_SPEAKER} of one speaker."
+      + "".join(f" Unreadable: {reason}" for reason in left_out)
     )
   changed = [dict(example) for example in examples]
   for name in recipe.by_speaker:
@@ -254,7 +258,8 @@ def make_recipe(config, dataset) -> Recipe:
     genders=dict(
       zip(table.speakers.tolist(), table.genders.tolist(), strict=True)
     ),
-    folds=tuple(fold.name for fold in dataset.protocol.folds),
+    folds=dataset.protocol.chosen,
+    speakers=dataset.count_speakers(config),
     contour_rate=dataset.contours and dataset.contours.rate,
   )
 

@@ -95,7 +95,7 @@ def describe_data(config, dataset: Dataset) -> dict:
     "classes": list(dataset.classes),
     "protocol": {
       "name": protocol.name,
-      "folds": protocol.count,
+      "folds": len(protocol.folds),
       "speaker_independent": protocol.speaker_independent,
       "notes": list(protocol.notes),
     },

@@ -2,13 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
 
-import numpy as np
 import optax
-from jaxtyping import Int
 
-from ser_jax.data.statistics import Statistics
 from ser_jax.errors import UserError
 from ser_jax.models.table import MODELS
 from ser_jax.tasks.table import TASKS
@@ -56,29 +52,12 @@ def make_model(config, kind: str | None = None, **sizes: int | str | None):
   return models[kind or device_kind()]
 
 
-def count_speakers(config, folds: Iterable[Int[np.ndarray, "speakers"]]) -> int:
-  """Outputs of a speaker head, the same in every fold.
-
-  Args:
-    config: the whole config.
-    folds: of each, the speakers' numbers (see `Statistics.speaker_class`).
-
-  Returns:
-    The training speakers of the fold that has most; with
-    `task.legacy_thesis_loss` all of the corpus, heard or not, as in the thesis'
-    code (snippet 11: 10 and 24).
-  """
-  if config.task.get("legacy_thesis_loss", False):
-    return max(map(len, folds))
-  return 1 + max(int(numbers.max()) for numbers in folds)
-
-
 def make_stages(
   config,
   layout: Layout,
   *,
   classes: int,
-  statistics: dict[str, Statistics],
+  speakers: int,
   steps: int | None,
   kind: str | None = None,
 ) -> tuple[Stage, ...]:
@@ -88,7 +67,7 @@ def make_stages(
     config: the whole config.
     layout: where it runs.
     classes: of the scores.
-    statistics: of every fold, which tell the training speakers.
+    speakers: that a speaker head tells apart.
     steps: in an epoch; None for stages that predict, and have no optimizer.
     kind: of devices, see `make_model`; None for that of the layout's.
 
@@ -102,9 +81,7 @@ def make_stages(
     config,
     kind or device_kind(layout.platform),
     classes=classes,
-    speakers=count_speakers(
-      config, (found.speaker_class for found in statistics.values())
-    ),
+    speakers=speakers,
     axis_name=layout.axis_name,
   )
 

@@ -19,7 +19,7 @@ from ser_jax.data.statistics import InputPlan, Statistics
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
 from ser_jax.inference import FoldArrays, Recipe
-from ser_jax.system import KINDS, count_speakers, make_stages
+from ser_jax.system import KINDS, make_stages
 from ser_jax.tasks.task import Stage, Task
 from ser_jax.train import groups, loop
 from ser_jax.train.compile import Layout
@@ -130,7 +130,6 @@ class Opened:
     config: of the workdir.
     recipe: what they were trained with.
     names: of the runs.
-    speakers: that were trained on, at most.
     layout: devices, one run a program.
     tasks: of the last stage, as each kind of devices computes it.
     weights: the best of each run, placed for a program of one run.
@@ -140,7 +139,6 @@ class Opened:
   config: ConfigDict
   recipe: Recipe
   names: tuple[str, ...]
-  speakers: int
   layout: Layout
   tasks: dict[str, Task]
   weights: list[PyTree]
@@ -173,18 +171,13 @@ def open_runs(
     devices = devices or math.gcd(config.batch_size, len(jax.devices()))
     experiment = _assemble(config, workdir, recipe, folds, devices)
     tasks = {
-      kind: _stages(
-        config, recipe, experiment.layout, experiment.statistics, kind
-      )[-1].task
+      kind: _stages(config, recipe, experiment.layout, kind)[-1].task
       for kind in KINDS
     }
   return Opened(
     config=config,
     recipe=recipe,
     names=tuple(run.name for run in chosen),
-    speakers=count_speakers(
-      config, (found["speaker_class"] for found in folds.values())
-    ),
     layout=experiment.layout,
     tasks=tasks,
     weights=_restore(experiment, chosen),
@@ -206,6 +199,11 @@ def _choose(
         f"--run={name} is no finished run of --workdir={workdir}: choose from "
         f"{', '.join(known)}, or leave it out for the ensemble of all."
       )
+  if not names and len(rates := {run.rate for run in finished}) > 1:
+    raise UserError(
+      f"--workdir={workdir} has runs of {len(rates)} learning rates, good and "
+      f"bad: choose those to predict with by --run, from {', '.join(known)}."
+    )
   return [known[name] for name in names] if names else finished
 
 
@@ -232,7 +230,7 @@ def _assemble(
     dataset=_Nothing(Examples(shards, plans, {}, NOBODY, NOBODY)),
     source=None,
     layout=layout,
-    stages=_stages(config, recipe, layout, statistics),
+    stages=_stages(config, recipe, layout),
     steps=1,
     groups=groups.grouped(config.parallel, _listed(config, recipe)),
     statistics=statistics,
@@ -243,7 +241,6 @@ def _stages(
   config: ConfigDict,
   recipe: Recipe,
   layout: Layout,
-  statistics: dict[str, Statistics],
   kind: str | None = None,
 ) -> tuple[Stage, ...]:
   """Stages that predict, on a kind of devices."""
@@ -251,7 +248,7 @@ def _stages(
     config,
     layout,
     classes=len(recipe.classes),
-    statistics=statistics,
+    speakers=recipe.speakers,
     steps=None,
     kind=kind,
   )

@@ -15,7 +15,7 @@ from ser_jax.errors import UserError
 # Fields that may differ when a workdir is resumed: the result does not.
 RESUMABLE = (
   "seeds",
-  "data.raw",
+  *("data.raw", "data.shards"),  # which `keep_data` compares
   "parallel.backend",
   "parallel.run",
   "parallel.data",

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from ser_jax import command_line
+from ser_jax.errors import UserError
+
 
 def run(body: str, **environment) -> subprocess.CompletedProcess:
   """A program of ours with this body."""
@@ -40,6 +43,11 @@ def test_what_the_system_refuses_is_one_line(body, told):
   assert done.returncode == 2
   assert text.startswith("error: ") and told in text
   assert text.count("\n") == 1 and "free space" in text
+
+
+def test_what_is_no_flag_is_one_line():
+  with pytest.raises(UserError, match="what is a.wav[?] Only --mode=predict"):
+    command_line.refuse_arguments(["ser_jax.main", "a.wav"])
 
 
 def test_any_name_of_a_file_can_be_printed():

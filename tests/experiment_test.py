@@ -59,11 +59,9 @@ def train(config, workdir):
   [words for words in DS_LSTM_WORDS if words.split(",")[-1] not in CORPORA],
 )
 def test_every_row_and_ablation_takes_real_steps(shards, tmp_path, words):
+  config = small(shards, words)
   if "random" in words:
-    config = small(shards, words)
     config.protocol.name = "random"
-  else:
-    config = small(shards, words)
   report = train(config, tmp_path)
   assert report["speaker_independent"] == ("random" not in words)
   assert 0 <= report["summary"]["uar"]["mean"] <= 1
@@ -75,6 +73,22 @@ def test_the_default_forms_take_real_steps(shards, tmp_path):
   config.model.on_cpu = ds_lstm.get_config().model.on_cpu
   report = train(config, tmp_path)
   assert report["runs"][0]["epochs"] == 1
+
+
+def test_a_run_does_not_depend_on_the_folds_beside_it(shards, tmp_path):
+  config = small(shards, "base2", batch_size=1)
+  config.protocol.name, config.protocol.count = "random", 3
+
+  def made(*folds):
+    config.protocol.folds = folds
+    found = experiment.make_experiment(config, tmp_path)
+    parts = [len(run.train) for group in found.groups for run in group]
+    return (found.steps, found.dataset.examples.plans), parts
+
+  whole, sizes = made()
+  assert len(set(sizes)) > 1  # each by itself would have other steps
+  for number, size in enumerate(sizes):
+    assert made(number) == (whole, [size])
 
 
 def test_what_a_run_leaves(shards, tmp_path):
@@ -170,6 +184,7 @@ def test_a_rate_that_diverges_is_told_of_and_left_out(shards, tmp_path, runs):
   (lost,) = report["diverged"]
   assert lost.endswith("-lr1e+38") and lost in report["text"]
   assert (tmp_path / "lr-0.001" / "report.md").exists()
+  assert len(open_runs(tmp_path).names) == 1
   assert not (tmp_path / "runs" / lost / "predictions.npz").exists()
   for again in (train, experiment.evaluate):
     assert again(config, tmp_path)["diverged"] == [lost]
@@ -367,21 +382,3 @@ def test_a_missing_class_argument_prints_no_traceback(tmp_path):
   assert done.returncode == 2
   assert "did you mean dual" in done.stderr
   assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-  ("field", "value", "message"),
-  [
-    ("checkpoint.every_epochs", 0, "must be at least 1"),
-    ("selection.patience", -1, "must be at least 0"),
-    ("parallel.run", 0, "must be at least 1"),
-    ("parallel.data", -1, "must be at least 0"),
-    ("task.label_smoothing", -3.0, r"must lie in \[0, 1\)"),
-    ("task.label_smoothing", 1.0, r"must lie in \[0, 1\)"),
-  ],
-)
-def test_numbers_out_of_range_are_refused(field, value, message):
-  config = ds_lstm.get_config()
-  config.update_from_flattened_dict({field: value})
-  with pytest.raises(UserError, match=f"config.{field}={value} {message}"):
-    experiment.check(config)

@@ -34,7 +34,8 @@ def dataset(durations, *, contours=None, **metadata):
       plans={"waveform": plan}, keep=np.arange(count)
     ),
     classes=("x",),
-    protocol=types.SimpleNamespace(folds=()),
+    protocol=types.SimpleNamespace(chosen=()),
+    count_speakers=lambda config: 2,
     contours=contours,
   )
 

@@ -144,6 +144,13 @@ def test_other_devices_may_resume(trained):
     pass
 
 
+def test_shards_may_have_moved(trained):
+  before = CONFIG | {"data": {"shards": "here"}}
+  workdir.keep_config(trained, before)
+  with workdir.claim(trained, CONFIG | {"data": {"shards": "there"}}):
+    pass
+
+
 def test_other_forms_may_resume(trained):
   for hoist in (True, False):
     model = {"model": {"on_accelerator": {"hoist": hoist}}}

@@ -136,10 +136,10 @@ def augment(
     place += jax.lax.axis_index(axis_name) * len(batch.weight)
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
   inputs, lengths = dict(batch.inputs), dict(batch.lengths)
-  for name, x in batch.inputs.items():
-    if x.ndim == 3:
+  for number, name in enumerate(sorted(batch.inputs)):
+    if (x := batch.inputs[name]).ndim == 3:
       inputs[name], lengths[name] = jax.vmap(
-        lambda x, length, key: _augment_one(x, length, key, how)
+        lambda x, length, key, n=number: _augment_one(x, length, key, how, n)
       )(x, lengths[name], keys)
   return batch.replace(inputs=inputs, lengths=lengths)
 
@@ -149,14 +149,20 @@ def _augment_one(
   length: Int[Array, ""],
   key: Key[Array, ""],
   how: Augmentation,
+  number: int,
 ) -> tuple[Float[Array, "time dim"], Int[Array, ""]]:
-  """One utterance, in the order speed, gain, noise, masks."""
+  """One input of an utterance, in the order speed, gain, noise, masks.
+
+  All inputs of an utterance are as fast and as loud, and masked at the same
+  places; noise each has its own, by its number.
+  """
   pace, gain, noise, time, frequency = jax.random.split(key, 5)
   if how.speed:
     x, length = _change_speed(x, length, pace, how.speed)
   if how.gain:
     x += how.gain * jax.random.normal(gain, (), x.dtype)
   if how.noise:
+    noise = jax.random.fold_in(noise, number)
     x += how.noise * jax.random.normal(noise, x.shape, x.dtype)
   valid = jnp.arange(x.shape[0]) < length
   valid &= ~_masks(

@@ -39,6 +39,24 @@ class Dataset:
   examples: Examples
   contours: Contours | None = None
 
+  def count_speakers(self, config) -> int:
+    """Outputs of a speaker head, the same in every fold.
+
+    Args:
+      config: the whole config.
+
+    Returns:
+      The training speakers of the fold that has most; with
+      `task.legacy_thesis_loss` all of the corpus, heard or not, as in the
+      thesis' code (snippet 11: 10 and 24).
+    """
+    speakers = self.examples.speakers
+    if config.task.get("legacy_thesis_loss", False):
+      return 1 + int(speakers.max())
+    return max(
+      len(np.unique(speakers[fold.train])) for fold in self.protocol.folds
+    )
+
 
 def shard_folder(config) -> pathlib.Path:
   """Where the shards of a data section are expected."""

@@ -40,17 +40,24 @@ class Protocol:
 
   Attributes:
     name: as in the config.
-    folds: to run, in order.
+    folds: all of them, in order. Steps of an epoch, shapes and the size of a
+      speaker head are those of all: no run depends on which others are chosen.
     speaker_independent: no speaker is on two sides of any fold.
     notes: sentences for the report.
-    count: folds that it has, if only some are run; see `make_protocol`.
+    chosen: names of those to run, in that order; see `make_protocol`.
   """
 
   name: str
   folds: tuple[Fold, ...]
   speaker_independent: bool
   notes: tuple[str, ...]
-  count: int = 0
+  chosen: tuple[str, ...] = ()
+
+  @property
+  def to_run(self) -> tuple[Fold, ...]:
+    """The folds that are chosen."""
+    by_name = {fold.name: fold for fold in self.folds}
+    return tuple(by_name[name] for name in self.chosen)
 
 
 def _fold(name, keep, groups, validation, test, train=None) -> Fold:
@@ -325,7 +332,7 @@ def make_protocol(
       `count` and `seed`, for `fixed` `train`, `validation` and `test`.
 
   Returns:
-    The protocol with the folds asked for.
+    The protocol, with the folds asked for chosen.
 
   Raises:
     UserError: unknown protocol or fold, a fold given twice, a missing speaker,
@@ -340,16 +347,16 @@ def make_protocol(
   for fold in protocol.folds:
     _check(fold, labels, classes)
   return dataclasses.replace(
-    protocol,
-    folds=_select(protocol.folds, config.folds),
-    count=len(protocol.folds),
+    protocol, chosen=_choose(protocol.folds, config.folds)
   )
 
 
-def _select(folds: tuple[Fold, ...], wanted: Sequence[str | int]):
-  """The folds asked for by name, or else by number; all if none is named."""
+def _choose(
+  folds: tuple[Fold, ...], wanted: Sequence[str | int]
+) -> tuple[str, ...]:
+  """Names of the folds asked for by name or number; all if none is."""
   if not wanted:
-    return folds
+    return tuple(fold.name for fold in folds)
   by_number = {str(number): fold for number, fold in enumerate(folds)}
   known = by_number | {fold.name: fold for fold in folds}
   unknown = [str(one) for one in wanted if str(one) not in known]
@@ -372,7 +379,7 @@ def _select(folds: tuple[Fold, ...], wanted: Sequence[str | int]):
         f"config.protocol.folds has fold {fold.name} twice: give it once."
       )
     chosen[fold.name] = fold
-  return tuple(chosen.values())
+  return tuple(chosen)
 
 
 def _check(

@@ -155,7 +155,9 @@ def _standardized(recipe: Recipe, read: list[Read]) -> list[Read]:
     ", ".join(recipe.by_speaker),
     len(clips),
   )
-  changed = iter(standardize_speaker(recipe, [c.features for c in clips]))
+  features = [clip.features for clip in clips]
+  reasons = [reason for *_, reason in read if reason]
+  changed = iter(standardize_speaker(recipe, features, reasons))
   return [
     (
       path,

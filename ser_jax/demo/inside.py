@@ -28,7 +28,9 @@ def make_look(opened: Opened):
     without such layers. It compiles at its first call.
   """
   model = make_model(
-    opened.config, classes=len(opened.recipe.classes), speakers=opened.speakers
+    opened.config,
+    classes=len(opened.recipe.classes),
+    speakers=opened.recipe.speakers,
   )
   plans = device_plans(opened.recipe)
 

@@ -136,7 +136,7 @@ def predict(
       [dataset.shards.read(index)[key] for index in range(len(labels))]
     )
   parts = []
-  for fold in dataset.protocol.folds:
+  for fold in dataset.protocol.to_run:
     scores = baseline(
       _normalized(features, dataset, fold, key),
       *(labels, fold, len(dataset.classes), metric),

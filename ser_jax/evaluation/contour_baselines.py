@@ -97,7 +97,7 @@ def predict(dataset, key: str) -> dict[str, dict[str, np.ndarray]]:
     )
 
   parts = {"test": ("predictions", []), "validation": (VALIDATION, [])}
-  for fold in dataset.protocol.folds:
+  for fold in dataset.protocol.to_run:
     regressor, costs = linear_svr(
       frames_of(fold.train), frames_of(fold.validation)
     )

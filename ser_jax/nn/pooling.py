@@ -16,9 +16,9 @@ WINNERS = "winners"  # the name of what the backward pass of maxima needs
 def masked_mean(
   x: Float[Array, "batch time dim"], lengths: Int[Array, "batch"]
 ) -> Float[Array, "batch dim"]:
-  """The mean over valid frames; 0 for an utterance without any."""
-  total = jnp.sum(zero_padding(x, lengths), axis=1)
-  return total / jnp.maximum(lengths, 1)[:, None].astype(x.dtype)
+  """The mean over valid frames, in float32; 0 for an utterance without any."""
+  total = jnp.sum(zero_padding(x, lengths), axis=1, dtype=jnp.float32)
+  return (total / jnp.maximum(lengths, 1)[:, None]).astype(x.dtype)
 
 
 def statistics_pooling(
@@ -32,17 +32,19 @@ def statistics_pooling(
     lengths: valid frames.
 
   Returns:
-    Means, then deviations; the gradient of a zero deviation is zero.
+    Means, then deviations, computed in float32; the gradient of a zero
+    deviation is zero.
   """
+  dtype, x = x.dtype, x.astype(jnp.float32)
   mean = masked_mean(x, lengths)
   centred = zero_padding(x - mean[:, None], lengths)
-  divisor = jnp.maximum(lengths - 1, 1)[:, None].astype(x.dtype)
+  divisor = jnp.maximum(lengths - 1, 1)[:, None]
   variance = jnp.sum(jnp.square(centred), axis=1) / divisor
   positive = variance > 0
   deviation = jnp.where(
     positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0
   )
-  return jnp.concatenate([mean, deviation], axis=-1)
+  return jnp.concatenate([mean, deviation], axis=-1).astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -51,7 +51,7 @@ def classify(
   axis_name: str | None = None,
   shows: tuple[str, ...] = ("embedding",),
 ) -> Task:
-  """Cross-entropy over the emotions, averaged over the model's heads.
+  """Cross-entropy over the emotions, of the model's heads by their shares.
 
   Args:
     model: returns `logits` and `heads` (name to logits), all

@@ -4,7 +4,8 @@
     tf32       products of float32 in the device's faster form, if it has one
                (TF32 on NVIDIA, three passes of bfloat16 on TPU)
     bfloat16   activations and products in bfloat16; statistics of
-               normalisation, states of recurrences and losses in float32
+               normalisation and pooling, what recurrences sum or average over
+               time, and losses in float32
 
 Gradients come back through the casts, so that optimizers see float32 alone.
 """

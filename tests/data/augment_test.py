@@ -37,6 +37,18 @@ def run(batch, seed=0, **fields):
   return augment(batch, Augmentation(**fields), jax.random.key(seed))
 
 
+def test_inputs_have_noise_of_their_own_at_one_pace_and_gain():
+  batch = make()
+  twice = {"x": batch.inputs["x"], "y": batch.inputs["x"]}
+  lengths = batch.lengths | {"y": batch.lengths["x"]}
+  batch = batch.replace(inputs=twice, lengths=lengths)
+  alike = run(batch, speed=0.1, gain=0.5, time_masks=1, time_width=0.3)
+  np.testing.assert_array_equal(alike.inputs["x"], alike.inputs["y"])
+  x, y = (found - twice["x"] for found in run(batch, noise=1.0).inputs.values())
+  x, y = (noise[0].ravel() for noise in (x, y))
+  assert abs(np.corrcoef(x, y)[0, 1]) < 0.15  # five deviations or so
+
+
 def test_nothing_asked_for_is_the_same_batch():
   batch = make()
   assert run(batch) is batch

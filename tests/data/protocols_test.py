@@ -191,8 +191,8 @@ def test_folds_are_chosen_by_name_or_number():
   protocol = folds_of(
     fakes.FakeShards(), "leave_one_session_out", folds=("s2", 0)
   )
-  assert [fold.name for fold in protocol.folds] == ["s2", "s0"]
-  assert protocol.count == 3
+  assert [fold.name for fold in protocol.to_run] == ["s2", "s0"]
+  assert len(protocol.folds) == 3
 
 
 def test_a_name_of_digits_is_a_name_before_it_is_a_number():
@@ -202,7 +202,7 @@ def test_a_name_of_digits_is_a_name_before_it_is_a_number():
   shards.table.sessions = shards.table.speakers
 
   def chosen(*wanted):
-    found = folds_of(shards, "leave_one_session_out", folds=wanted).folds
+    found = folds_of(shards, "leave_one_session_out", folds=wanted).to_run
     for fold in found:
       assert set(shards.table.speakers[fold.test]) == {fold.name}
     return [fold.name for fold in found]

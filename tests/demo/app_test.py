@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 from configs import ds_lstm  # noqa: E402
 from ser_jax import experiment  # noqa: E402
 from ser_jax.demo import results  # noqa: E402
+from ser_jax.trained import open_runs  # noqa: E402
 from tests.demo.clips_test import flac_that_claims, wav  # noqa: E402
 
 APP = pathlib.Path(__file__).resolve().parents[2] / "ser_jax/demo/app.py"
@@ -129,6 +130,8 @@ def test_learning_rates_are_systems_of_their_own(
   experiment.train(config, tmp_path, should_stop=lambda: False)
   found = results.read_results(tmp_path)
   assert set(found.table["rate"]) == {"0.001", "0.01"}
+  with pytest.raises(UserError, match="runs of 2 learning rates.*by --run"):
+    open_runs(tmp_path)
   monkeypatch.setattr(sys, "argv", ["app", str(tmp_path), f"--raw={raw}"])
   monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
   page = AppTest.from_file(APP, default_timeout=120).run()

@@ -29,6 +29,7 @@ RECIPE = Recipe(
   longest=2.0,
   genders={},
   folds=(),
+  speakers=2,
 )
 
 

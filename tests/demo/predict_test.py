@@ -290,7 +290,7 @@ def recipe_of(**changes):
     "system": "s", "corpus": "c", "classes": ("a", "b"), "features": "egemaps",
     "made": {}, "inputs": {"x": spec},
     "plans": {"x": plan | changes}, "pad_to": None, "longest": 2.0,
-    "genders": {}, "folds": ("fold0",),
+    "genders": {}, "folds": ("fold0",), "speakers": 2,
   }  # fmt: skip
   return inference.Recipe(**fields)
 
@@ -313,8 +313,9 @@ def test_speakers_are_standardised_by_what_is_given():
     [[-1.2, 0], [-(0.5**0.5), 0], [0, 0], [0.5**0.5, 0], [1.2, 0]],
     atol=1e-6,
   )
-  with pytest.raises(UserError, match="2 readable recordings are too few"):
-    inference.standardize_speaker(recipe, examples[:2])
+  told = "2 readable recordings are too few.*Unreadable: a.wav is silent"
+  with pytest.raises(UserError, match=told):
+    inference.standardize_speaker(recipe, examples[:2], ["a.wav is silent."])
 
 
 def test_a_transductive_system_asks_for_the_speaker():

@@ -106,7 +106,7 @@ def dataset(features, labels, speakers, normalize):
     ),
     labels=labels,
     classes=("a", "b", "c"),
-    protocol=types.SimpleNamespace(folds=(FOLD,)),
+    protocol=types.SimpleNamespace(folds=(FOLD,), to_run=(FOLD,)),
     examples=types.SimpleNamespace(
       plans={"functionals": plan}, speakers=speakers
     ),

@@ -34,6 +34,18 @@ def test_mean_and_deviation():
     )
 
 
+def test_statistics_of_half_precision_are_of_single():
+  """Small deviations around a large mean, and more frames than it counts."""
+  x = jnp.asarray(
+    10 + np.random.default_rng(0).normal(0, 0.1, (1, 281, 64)), jnp.bfloat16
+  )
+  lengths = jnp.array([281])
+  found = statistics_pooling(x, lengths)
+  wanted = statistics_pooling(x.astype(jnp.float32), lengths)
+  assert found.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(found, wanted.astype(jnp.bfloat16))
+
+
 def test_a_deviation_of_zero_has_a_gradient_of_zero():
   x = jnp.ones((2, 3, 4))
   lengths = jnp.array([3, 1])
