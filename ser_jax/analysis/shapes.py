@@ -77,10 +77,18 @@ def blank_shards(config) -> Blank:
     Blank records.
 
   Raises:
-    UserError: no shards, and a feature set or corpus that is not known.
+    UserError: no shards, and a feature set or corpus that is not known; shards,
+      and frames beside them.
   """
   folder = shard_folder(config.data)
   if folder.exists():
+    if config.analysis.frames:
+      raise UserError(
+        f"config.analysis.frames={config.analysis.frames!r} is for a corpus "
+        f"without shards; those at {folder} tell how long utterances are: "
+        "leave it out, or point config.data.shards at a folder that is not "
+        "there."
+      )
     found: Shards = open_shards(folder)
     return Blank(found.path, found.metadata, found.table)
   for field, known in (("features", FEATURE_SETS), ("corpus", CORPORA)):

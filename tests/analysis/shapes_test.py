@@ -113,3 +113,6 @@ def test_shards_give_their_lengths_but_no_record(monkeypatch, tmp_path):
     blank.table.frames["frames"], fake.table.frames["frames"]
   )
   assert blank.read(5)["spectrum"].shape == (1, 4)
+  config.analysis.frames = "frames=7"
+  with pytest.raises(UserError, match="for a corpus without shards; those at"):
+    blank_shards(config)
