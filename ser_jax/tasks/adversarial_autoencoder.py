@@ -21,8 +21,7 @@ from jaxtyping import Array, Float, Int
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
-from ser_jax.tasks import classify
-from ser_jax.tasks.apply import in_training
+from ser_jax.tasks import apply
 from ser_jax.tasks.task import (
   Count,
   LossFn,
@@ -128,9 +127,6 @@ def adversarial_autoencoder(
     A task whose batches have the target `labelled` beside `emotion`: 1 where
     the label may be seen. Its `scores` are y; it shows `hidden`, `y` and `z`.
   """
-  plain = classify.classify(
-    model, optimizers["classification"], shows=("hidden", "y", "z")
-  )
   make = {
     "reconstruction": _reconstruction,
     "discriminators": _discriminators,
@@ -150,9 +146,9 @@ def adversarial_autoencoder(
     for name, tx in optimizers.items()
   )
   return Task(
-    plain.init,
+    apply.initializer(model),
     phases,
-    plain.predict,
+    apply.predictor(model, shows=("hidden", "y", "z")),
     _decoding(model) if "reconstruction" in optimizers else None,
   )
 
@@ -182,7 +178,7 @@ def _reconstruction(model: nn.Module, axis_name: str | None) -> LossFn:
 
   def loss_fn(params, stats, batch, rng, progress):
     del progress
-    outputs, stats = in_training(model, params, stats, batch, rng)
+    outputs, stats = apply.in_training(model, params, stats, batch, rng)
     found = outputs["reconstruction"]
     (name,) = batch.inputs
     wanted = batch.inputs[name]
@@ -256,7 +252,9 @@ def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
   def loss_fn(params, stats, batch, rng, progress):
     del progress
     of_encoder, of_priors, of_judge = jax.random.split(rng, 3)
-    fake, _ = in_training(model, params, stats, batch, of_encoder, "encode")
+    fake, _ = apply.in_training(
+      model, params, stats, batch, of_encoder, "encode"
+    )
     classes, latent = fake["y"].shape[-1], fake["z"].shape[-1]
     drawn = draw_priors(of_priors, batch.index, classes, latent)
     # Their number format must not tell the real from the fake.
@@ -292,7 +290,9 @@ def _generator(model: nn.Module, axis_name: str | None) -> LossFn:
   def loss_fn(params, stats, batch, rng, progress):
     del progress
     of_encoder, of_judge = jax.random.split(rng)
-    fake, stats = in_training(model, params, stats, batch, of_encoder, "encode")
+    fake, stats = apply.in_training(
+      model, params, stats, batch, of_encoder, "encode"
+    )
     judged = model.apply(
       {"params": params},
       fake["y"],
@@ -366,7 +366,9 @@ def _classification(
 
   def loss_fn(params, stats, batch, rng, progress):
     del progress
-    outputs, stats = in_training(model, params, stats, batch, rng, "encode")
+    outputs, stats = apply.in_training(
+      model, params, stats, batch, rng, "encode"
+    )
     labels = batch.targets["emotion"]
     weight = _labelled(batch)
     total, count = losses.cross_entropy(

@@ -1,9 +1,11 @@
 """How tasks call a model: at first, in training and to predict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import flax.linen as nn
-from jaxtyping import Array, PyTree
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
 from ser_jax.batch import Batch
 from ser_jax.tasks.task import Params
@@ -84,3 +86,30 @@ def in_prediction(
     train=False,
     method=method,
   )
+
+
+def predictor(
+  model: nn.Module,
+  method: str = "__call__",
+  shows: Collection[str] | None = None,
+) -> Callable[[Params, PyTree, Batch], dict[str, Float[Array, "batch ..."]]]:
+  """The `predict` of a task whose model returns `logits`.
+
+  Args:
+    model: see `initializer`.
+    method: that is called.
+    shows: names of outputs that predictions have, too, where the model has
+      them; None for all but the logits.
+
+  Returns:
+    `(params, batch_stats, batch)` to `scores`, probabilities, and the outputs.
+  """
+
+  def predict(params: Params, batch_stats: PyTree, batch: Batch):
+    outputs = in_prediction(model, params, batch_stats, batch, method)
+    logits = outputs.pop("logits").astype(jnp.float32)
+    if shows is not None:
+      outputs = {name: outputs[name] for name in shows if name in outputs}
+    return outputs | {"scores": jax.nn.softmax(logits)}
+
+  return predict

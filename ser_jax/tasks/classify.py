@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from ser_jax import losses
 from ser_jax.batch import Batch
@@ -49,7 +48,6 @@ def classify(
   label_smoothing: float = 0.0,
   double_softmax: bool = False,
   axis_name: str | None = None,
-  shows: tuple[str, ...] = ("embedding",),
 ) -> Task:
   """Cross-entropy over the emotions, of the model's heads by their shares.
 
@@ -61,7 +59,6 @@ def classify(
     double_softmax: put a softmax before the cross-entropy's own, as the code of
       the thesis on speaker-invariance does without an adversary, too.
     axis_name: the mapped axis that a batch is split over, if any.
-    shows: outputs that predictions have, too, where the model does.
 
   Returns:
     A task with the single phase `classify`; its `scores` are probabilities.
@@ -87,13 +84,6 @@ def classify(
     }
     return losses.mean(total, count, axis_name), (stats, totals)
 
-  def predict(
-    params: Params, batch_stats: PyTree, batch: Batch
-  ) -> dict[str, Float[Array, "..."]]:
-    outputs = apply.in_prediction(model, params, batch_stats, batch)
-    logits = outputs["logits"].astype(jnp.float32)
-    shown = {name: outputs[name] for name in shows if name in outputs}
-    return {"scores": jax.nn.softmax(logits), **shown}
-
   phase = Phase("classify", None, loss_fn, tx)
+  predict = apply.predictor(model, shows=("embedding",))
   return Task(apply.initializer(model), (phase,), predict)

@@ -11,10 +11,9 @@ it in its scope. The paper prints a minus before the cross-entropy in equations
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from ser_jax import losses
 from ser_jax.batch import Batch
@@ -123,7 +122,7 @@ def feature_task(
     axis_name=axis_name,
   )
   return _task(
-    model, "feature_network", Phase("features", FEATURES, loss_fn, tx)
+    model, Phase("features", FEATURES, loss_fn, tx), "feature_network"
   )
 
 
@@ -159,20 +158,13 @@ def joint_task(
     label_smoothing=label_smoothing,
     axis_name=axis_name,
   )
-  return _task(model, "__call__", Phase("joint", scope, loss_fn, tx))
+  return _task(model, Phase("joint", scope, loss_fn, tx))
 
 
-def _task(model: nn.Module, method: str, phase: Phase) -> Task:
+def _task(model: nn.Module, phase: Phase, method: str = "__call__") -> Task:
   """The phase over the outputs of a method, of whose groups it is made."""
-
-  def predict(
-    params: Params, batch_stats: PyTree, batch: Batch
-  ) -> dict[str, Float[Array, "..."]]:
-    outputs = apply.in_prediction(model, params, batch_stats, batch, method)
-    logits = outputs.pop("logits").astype(jnp.float32)
-    return outputs | {"scores": jax.nn.softmax(logits)}
-
-  return Task(apply.initializer(model, method), (phase,), predict)
+  init = apply.initializer(model, method)
+  return Task(init, (phase,), apply.predictor(model, method))
 
 
 def _loss(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
-from ser_jax.tasks import apply, classify
+from ser_jax.tasks import apply
 from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
 
 NO_REVERSAL = -1.0
@@ -98,14 +98,13 @@ def domain_adversarial(
     legacy_thesis_loss: minimise `J_e - lambda J_s` for all parameters, with a
       softmax before the cross-entropy's own, as the thesis' code does: its
       speaker head *maximises* its own loss. That head has an output for every
-      speaker of the corpus (see `ser_jax.system.count_speakers`).
+      speaker of the corpus (see `Dataset.count_speakers`).
     axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     A task with the single phase `adversarial`; its `scores` are probabilities
     of the emotions.
   """
-  plain = classify.classify(model, tx, axis_name=axis_name)
 
   def loss_fn(
     params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
@@ -135,5 +134,7 @@ def domain_adversarial(
     return loss, (stats, totals)
 
   return Task(
-    plain.init, (Phase("adversarial", None, loss_fn, tx),), plain.predict
+    apply.initializer(model),
+    (Phase("adversarial", None, loss_fn, tx),),
+    apply.predictor(model, shows=("embedding",)),
   )
