@@ -103,8 +103,36 @@ def describe_data(config, dataset: Dataset) -> dict:
       plan.normalize == "speaker" for plan in dataset.examples.plans.values()
     ),
     "frame_rate": dataset.contours and dataset.contours.rate,
+    "validation_classes": _validation_classes(dataset),
     "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
   }
+
+
+def _validation_classes(dataset: Dataset) -> dict[str, list[int]]:
+  """Of each fold, the validation utterances of each class; none of contours."""
+  if dataset.contours is not None:
+    return {}
+  classes = len(dataset.classes)
+  return {
+    fold.name: np.bincount(
+      dataset.labels[fold.validation], minlength=classes
+    ).tolist()
+    for fold in dataset.protocol.folds
+  }
+
+
+def _training_loss(config) -> list[str]:
+  """In what the training loss differs from the one of validation."""
+  found = {
+    "smoothed labels": config.task.get("label_smoothing", 0.0),
+    "a softmax more": config.task.get("legacy_thesis_loss", False),
+    "dropout": any(
+      share for name, share in config.model.items() if "dropout" in name
+    ),
+    "copies": config.data.get("speeds", ()),
+    "augmentation": any(config.augment.values()),
+  }
+  return [name for name, differs in found.items() if differs]
 
 
 def _describe(experiment: runs.Experiment) -> dict:
@@ -122,4 +150,5 @@ def _describe(experiment: runs.Experiment) -> dict:
     "paper": config.paper.to_dict(),
     "epochs": sum(stage.epochs for stage in experiment.stages),
     "threshold": config.task.get("threshold"),
+    "training_loss": _training_loss(config),
   }

@@ -27,8 +27,10 @@ from ser_jax.evaluation import (
   conditions,
   contour_baselines,
   contour_tables,
+  pooled,
   report,
   sweeps,
+  table_figures,
   tables,
 )
 from ser_jax.train import loop
@@ -255,7 +257,10 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
     title = f"{table['title']}, {corpus}"
     return sweeps.write(table["rows"], folder, table["metric"], title)
   reports = conditions.read(table["rows"], folder)
-  kind = contour_tables if table["metric"] == "ccc" else tables
+  kind, draw = contour_tables, contour_tables.draw
+  if table["metric"] != "ccc":
+    kind, draw = tables, table_figures.draw
+    reports = pooled.with_counts(reports, folder)
   found = kind.compare(table["rows"], reports, table["metric"])
   found |= {key: table[key] for key in TOLD if key in table}
   whose = corpus, table["paper_corpus"]
@@ -263,7 +268,7 @@ def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:
   atomic.write_text(folder / "table.json", json.dumps(found, indent=1))
   atomic.write_text(folder / "table.md", text)
   path = folder / "table.png"
-  kind.draw(found, path, table["title"], table["x"], *whose)
+  draw(found, path, table["title"], table["x"], *whose)
   return text
 
 

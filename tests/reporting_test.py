@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from configs import dat
 from ser_jax import predictions, reporting
 from ser_jax.errors import UserError
 from ser_jax.train.loop import Run
@@ -28,3 +29,32 @@ def test_damaged_predictions_of_a_run_are_named(tmp_path):
   with pytest.raises(UserError, match="predictions.npz cannot be .*: delete"):
     reporting.finish(experiment, ())
   assert not (tmp_path / "predictions.npz").exists()
+
+
+@pytest.mark.parametrize(
+  ("words", "more"),
+  [
+    ("best,emodb", ["smoothed labels", "dropout", "copies"]),
+    ("best,no_copies,emodb", ["smoothed labels", "dropout"]),
+  ],
+)
+def test_what_the_training_loss_has_beside_validation_s_is_named(words, more):
+  config = dat.get_config(words)
+  assert reporting._training_loss(config) == more
+  config.task.label_smoothing = 0.0
+  config.augment.noise = 0.1
+  expected = [*more[1:], "augmentation"]
+  assert reporting._training_loss(config) == expected
+
+
+def test_validation_utterances_are_counted_by_fold_and_class():
+  fold = types.SimpleNamespace(name="a", validation=np.array([0, 3, 4]))
+  dataset = types.SimpleNamespace(
+    contours=None,
+    classes=("low", "middle", "high"),
+    labels=np.array([2, -1, 1, 0, 2]),
+    protocol=types.SimpleNamespace(folds=(fold,)),
+  )
+  assert reporting._validation_classes(dataset) == {"a": [1, 0, 2]}
+  dataset.contours = object()
+  assert reporting._validation_classes(dataset) == {}

@@ -95,6 +95,13 @@ def test_a_table_grows_by_the_same_command(table, tmp_path, monkeypatch):
   rows = {row["name"]: row for row in found["rows"]}
   assert rows["gamma2.5"]["pairs"] == rows["gamma2.5"]["runs"] == 2
   assert 0 < rows["gamma2.5"]["p"] <= rows["gamma2.5"]["p_holm"] <= 1
+  apart = {
+    name: rows[name]["summary"]["wa"]["pooled"]
+    for name in ("plain", "gamma2.5")
+  }
+  pooled = rows["gamma2.5"]["pooled_difference"]["value"]
+  assert pooled == pytest.approx(apart["gamma2.5"] - apart["plain"])
+  assert found["small"].keys() == {"test", "validation"}
   assert (tmp_path / "table.png").exists()
   # The yardstick is measured on the very same test utterances.
   ids = []

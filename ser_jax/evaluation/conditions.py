@@ -5,7 +5,7 @@ ROW/report.json, ROW/config.json, the row's config -> warnings, changes
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ser_jax import atomic, workdir
 from ser_jax.evaluation.markdown import protocol_warnings
@@ -115,18 +115,18 @@ def told(row: dict, report: dict) -> dict:
   }
 
 
-def render(rows: list[dict], note: str = "") -> str:
+def render(rows: list[dict], notes: Sequence[str] = ()) -> str:
   """Notes under a table: warnings, changes, and comparisons left out.
 
   Args:
     rows: of the table, with what `told` and `pairing.against` keep of them.
-    note: what the table file has to say of the paper's figures.
+    notes: what else is to be known of the figures; empty ones are left out.
 
   Returns:
     Markdown that ends with an empty line; empty where there is no note.
   """
   rows = [row for row in rows if "warnings" in row]
-  lines = [note] if note else []
+  lines = [note for note in notes if note]
   lines += [
     text if len(labels) == len(rows) else f"{text} Rows: {'; '.join(labels)}."
     for text, labels in _by_text(rows, lambda row: row["warnings"]).items()
@@ -148,9 +148,22 @@ def render(rows: list[dict], note: str = "") -> str:
     for row in rows
     if row.get("differ")
   ]
+  lines += [
+    f"Differences of {'; '.join(labels)} are {text}."
+    for text, labels in _by_text(rows, _runs_of_both).items()
+  ]
   return "".join(f"> **Note.** {line}\n>\n" for line in lines) + (
     "\n" if lines else ""
   )
+
+
+def _runs_of_both(row: dict) -> list[str]:
+  if "runs_of_both" not in row:
+    return []
+  return [
+    f"over the {row['runs_of_both']} runs that both rows have, not of the "
+    "figures printed, which are of all runs of each"
+  ]
 
 
 def _changes(row: dict) -> list[str]:

@@ -10,15 +10,21 @@ import pathlib
 import numpy as np
 
 from ser_jax.evaluation import conditions, pairing
-from ser_jax.evaluation.markdown import decimals, interval, spread, table
+from ser_jax.evaluation.markdown import (
+  decimals,
+  p_value,
+  pooled,
+  spread,
+  table,
+)
 
 NOTES = """\
 CCC of all test recordings one after another, in brackets that of validation
 speakers. Ours: mean ± deviation over runs (fold and seed) of the weights of
 each run's best validation epoch, post-processed as validation speakers chose;
-95 %: bootstrap over speakers of the pooled runs; plain: without
-post-processing. Difference: of the targets' mean, post-processed, over equal
-folds and seeds from the row that the table compares with.
+pooled: all runs together, 95 %: speakers drawn with replacement; plain: without
+post-processing. Difference: of the mean over runs of the targets' mean,
+post-processed, over the folds and seeds that both rows have.
 """
 
 
@@ -76,35 +82,39 @@ def render(
   paper = [f"paper on {paper_corpus}, {n}" for n in ("arousal", "valence")]
   header = ["", *paper]
   for name in found["targets"]:
-    header += [f"ours, {name}", "95 %", "plain"]
-  header += ["difference", "p", "p (Holm)", "folds × seeds"]
-  lines = [_line(row, found["targets"]) for row in found["rows"]]
-  notes = conditions.render(found["rows"], found.get("note", ""))
+    header += [f"ours, {name}", "pooled (95 %)", "plain"]
+  header += ["against", "difference of means", "p", "p (Holm)"]
+  header.append("folds × seeds")
+  labels = {row["name"]: row["label"] for row in found["rows"]}
+  lines = [_line(row, found["targets"], labels) for row in found["rows"]]
+  notes = conditions.render(found["rows"], [found.get("note", "")])
   notes += NOTES + pairing.NOTES
   return f"# {title}, on {corpus}\n\n{table(header, lines)}\n\n{notes}"
 
 
-def _line(row: dict, targets: list[str]) -> list[str]:
+def _line(row: dict, targets: list[str], labels: dict[str, str]) -> list[str]:
   cells = [row["label"]]
   for test, development in zip(
     row["paper"]["test"], row["paper"]["development"], strict=True
   ):
     cells.append(f"{decimals(test)} ({decimals(development)})")
   if "summary" not in row:
-    return [*cells, "not yet", *[""] * (3 * len(targets) + 3)]
+    return [*cells, "not yet", *[""] * (3 * len(targets) + 4)]
   test, development = (row["summary"][p] for p in ("test", "development"))
   for name in targets:
     after = test["after"][f"ccc_{name}"]
     reached = decimals(development["after"][f"ccc_{name}"]["mean"])
     cells += [
       f"{spread(after, row['runs'], decimals)} ({reached})",
-      interval(after, decimals, " to "),
+      pooled(after, decimals, " to "),
       decimals(test["before"][f"ccc_{name}"]["mean"]),
     ]
-  tested = ["", "", ""]
+  tested = ["", "", "", ""]
   if "p" in row:
-    tested = [f"{row['difference']:+.3f}", f"{row['p']:.3f}"]
-    tested.append(f"{row['p_holm']:.3f}")
+    tested = [
+      *(labels[row["against"]], f"{row['difference']:+.3f}"),
+      *(p_value(row["p"]), p_value(row["p_holm"])),
+    ]
   return [*cells, *tested, row["size"]]
 
 

@@ -37,7 +37,7 @@ def draw(folder: pathlib.Path, found: dict, history: list[dict]) -> list[str]:
   """
   drawn = {"confusion": _confusion(found), "runs": _runs(found)}
   if history:
-    drawn["learning_curves"] = _curves(history)
+    drawn["learning_curves"] = _curves(found, history)
   return save(folder, drawn)
 
 
@@ -127,12 +127,12 @@ def _runs(found: dict):
 
 
 @matplotlib.rc_context(STYLE)
-def _curves(history: list[dict]):
+def _curves(found: dict, history: list[dict]):
   """Loss and validation UAR over epochs: runs thin, their mean bold."""
   figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
   history, stage = training_log.last_stage(history)
   runs = training_log.by_run(history)
-  lines(left, runs, "train", "loss", BLUE, "training")
+  lines(left, runs, "train", "loss", BLUE, training_label(found))
   lines(left, runs, "validation", "loss", ORANGE, "validation")
   left.set_ylim(bottom=0)
   left.set_ylabel("cross-entropy (nats)")
@@ -152,6 +152,19 @@ def _curves(history: list[dict]):
     axes.legend(frameon=False, fontsize=8)
   figure.tight_layout()
   return figure
+
+
+def training_label(found: dict) -> str:
+  """What the training loss is of, where validation's is of less.
+
+  Args:
+    found: the report's data; `training_loss` names what it has beside.
+
+  Returns:
+    The label of a curve.
+  """
+  more = ", ".join(found.get("training_loss", ()))
+  return f"training ({more})" if more else "training"
 
 
 def lines(axes, runs, part, metric, color, label, factor=1.0):

@@ -34,6 +34,21 @@ def interval(
   return to.join(map(shown, summary["ci95"]))
 
 
+def pooled(
+  summary: dict, shown: Callable[[float], str] = percent, to: str = "–"
+) -> str:
+  """A summary's pooled figure and its interval, if it has one."""
+  value = shown(summary["pooled"])
+  if summary["ci95"] is None:
+    return value
+  return f"{value} ({interval(summary, shown, to)})"
+
+
+def p_value(value: float) -> str:
+  """0.0625 -> .062; what rounds to nothing as `<.001`."""
+  return "<.001" if value < 0.001 else decimals(value)
+
+
 def protocol_warnings(found: dict) -> list[str]:
   """What of a report's protocol must be known before a number is quoted."""
   warnings = []

@@ -1,6 +1,7 @@
 """Rows of a table against each other: what all kinds of tables share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,13 +9,16 @@ from ser_jax.evaluation import conditions, statistics
 from ser_jax.evaluation.markdown import folds
 
 NOTES = """\
-p: paired permutation test over folds. Seeds of a fold test the same speakers,
-so each fold counts once, by its mean. With a single fold the test is over seeds
-and says nothing of other speakers. With n pairs it is at least 2 / 2^n: .25 for
-three, .0625 for five. Then Holm's for all tests above.
+p: paired permutation test over folds, of the difference of means. Seeds of a
+fold test the same speakers, so each fold counts once, by its mean. With a
+single fold the test is over seeds and says nothing of other speakers. With n
+pairs it is at least 2 / 2^n: .25 for three, .0625 for five. Then Holm's for all
+tests above.
 """
+Run = tuple[str, int]  # fold and seed
 # A figure by fold and seed.
-Values = dict[tuple[str, int], float]
+Values = dict[Run, float]
+Part = TypeVar("Part")
 
 
 def measured(row: dict, report: dict | None) -> dict:
@@ -28,7 +32,9 @@ def measured(row: dict, report: dict | None) -> dict:
     The row's name, label and place, and of the report its size, its seconds,
     its command and its conditions.
   """
-  entry = {k: row[k] for k in ("name", "label", "paper", "curve", "x")}
+  entry = {
+    key: row[key] for key in ("name", "label", "paper", "against", "curve", "x")
+  }
   if report is None:
     return entry
   return (
@@ -54,16 +60,51 @@ def against(ours: dict, theirs: dict, values: Callable[[dict], Values]) -> dict:
     values: from such a report to its figures.
 
   Returns:
-    See `paired`; if conditions differ, in what they `differ` alone.
+    See `paired`; further `runs_of_both`, how many runs both rows have, where
+    these are not all that each of them has; if conditions differ, in what they
+    `differ` alone.
   """
   differ = conditions.differ(ours, theirs)
   if differ:
     return {"differ": differ}
   mine, others = values(ours), values(theirs)
-  if not theirs["epochs"]:  # what a baseline says, it says whatever the seed
-    of_fold = {fold: value for (fold, _), value in others.items()}
-    others = {(f, seed): of_fold[f] for f, seed in mine if f in of_fold}
-  return paired(mine, others)
+  fixed = not theirs["epochs"]
+  pairs = both(mine, others, fixed=fixed)
+  found = paired(
+    {run: value for run, (value, _) in pairs.items()},
+    {run: value for run, (_, value) in pairs.items()},
+  )
+  lacking = _parts(pairs, fixed) != _parts(others, fixed)
+  if pairs and (lacking or len(pairs) < len(mine)):
+    found["runs_of_both"] = len(pairs)
+  return found
+
+
+def _parts(runs: Iterable[Run], fixed: bool) -> set:
+  """What tells runs apart: of a row that seeds do not change, folds alone."""
+  return {fold if fixed else (fold, seed) for fold, seed in runs}
+
+
+def both(
+  ours: dict[Run, Part], theirs: dict[Run, Part], *, fixed: bool
+) -> dict[Run, tuple[Part, Part]]:
+  """What two rows have of the runs that both have.
+
+  Args:
+    ours: by fold and seed.
+    theirs: the same.
+    fixed: whether theirs is a baseline: what it says, it says whatever the
+      seed.
+
+  Returns:
+    By run, ours and theirs.
+  """
+  if fixed:
+    of_fold = {fold: part for (fold, _), part in theirs.items()}
+    theirs = {(f, seed): of_fold[f] for f, seed in ours if f in of_fold}
+  return {
+    run: (ours[run], theirs[run]) for run in sorted(ours.keys() & theirs.keys())
+  }
 
 
 def paired(ours: Values, theirs: Values) -> dict:

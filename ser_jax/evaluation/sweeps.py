@@ -16,8 +16,8 @@ from ser_jax import atomic
 from ser_jax.evaluation import conditions, training_log
 from ser_jax.evaluation.markdown import (
   decimals,
-  interval,
   percent,
+  pooled,
   spread,
   table,
 )
@@ -31,9 +31,10 @@ better one beyond it. Target: {share} of the highest validation of all,
 {target} %; reached in the first epoch whose mean is there. Fewest epochs: to
 the target at any of the rates. Seconds are those of the program, which trains
 all rates and folds at once: all optimizers on one machine, one after the other,
-and worth as much as the machine was quiet. Test: mean and deviation over runs
-of the weights of each run's best validation epoch, and of the last; 95 %:
-bootstrap over speakers of the pooled test utterances.
+and worth as much as the machine was quiet. Test: all test utterances of all
+runs together (pooled; 95 %: speakers drawn with replacement), and mean ± sd
+over runs, of the weights of each run's best validation epoch; last epoch: the
+same mean without selection.
 """
 
 
@@ -187,7 +188,8 @@ def render(found: dict, title: str) -> str:
   header = [
     *("optimizer", "learning rate", f"validation {name} %"),
     *("epochs to target", "seconds to target"),
-    *(f"test {name} %", "95 %", "last epoch %", "runs"),
+    *(f"test {name} %, pooled (95 %)", "mean ± sd over runs"),
+    *("last epoch %", "runs"),
   ]
   notes = NOTES.format(
     share=f"{100 * TARGET:.0f} %", target=percent(found["target"])
@@ -224,8 +226,8 @@ def _cells(each: dict, edge: str = "") -> list[str]:
     percent(each["validation"]),
     str(reached["epochs"]) if reached else "not reached",
     f"{reached['seconds']:.1f}" if reached else "",
+    pooled(each["test"]),
     spread(each["test"], each["runs"]),
-    interval(each["test"]),
     percent(each["last_epoch"]["mean"]),
     str(each["runs"]),
   ]

@@ -21,7 +21,7 @@ def history_of(*stages):
 
 
 def draw_classes(history):
-  return figures._curves(history)
+  return figures._curves({}, history)
 
 
 def draw_contours(history):
@@ -56,3 +56,15 @@ def test_short_trainings_are_seen(draw, epochs):
     low, high = axes.get_xlim()
     ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert ticks == list(range(1, epochs + 1))
+
+
+def test_a_training_loss_that_is_of_more_says_so():
+  """Smoothed and dropped out, it lies above validation's on the same axis."""
+  history, labels = history_of(("train", 3)), []
+  for more in ([], ["smoothed labels", "dropout"]):
+    left, _ = figures._curves({"training_loss": more}, history).axes
+    labels.append(left.get_legend_handles_labels()[1])
+  assert labels == [
+    ["training", "validation"],
+    ["training (smoothed labels, dropout)", "validation"],
+  ]

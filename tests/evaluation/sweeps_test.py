@@ -31,7 +31,9 @@ def write_log(folder, lines):
 
 def report_of(*folds):
   """What is read of the report of these folds with seed 0."""
-  figures = {"uar": {"mean": 0.5, "std": 0.1, "ci95": [0.4, 0.6]}}
+  figures = {
+    "uar": {"mean": 0.5, "std": 0.1, "pooled": 0.52, "ci95": [0.4, 0.6]}
+  }
   runs = [{"fold": fold, "seed": 0} for fold in folds]
   return {
     **{"summary": figures, "last_epoch": figures, "runs": runs},
@@ -88,7 +90,7 @@ def test_rates_are_chosen_by_validation_and_timed_by_the_mean(tmp_path):
   # Of two rates the first won; of a single one there is nothing to say.
   assert "| one | 0.1 (lowest) |" in text
   assert "| two | 0.1 |" in text
-  assert "SPEAKER-DEPENDENT" in text and "| 40.0–60.0 |" in text
+  assert "SPEAKER-DEPENDENT" in text and "| 52.0 (40.0–60.0) |" in text
   assert (tmp_path / "table.png").stat().st_size
 
 

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ser_jax.evaluation import figures, pairing, statistics, tables
+from ser_jax.evaluation import (
+  figures,
+  markdown,
+  pairing,
+  statistics,
+  table_figures,
+  tables,
+)
 
 
 def report(values, folds=5, of=None):
@@ -139,7 +146,70 @@ def test_markdown_has_paper_and_ours_side_by_side():
   )
   assert "not yet" in next(x for x in lines if x.startswith("| row d"))
   counts = {line.count("|") for line in lines if line.startswith("|")}
-  assert counts == {11}
+  assert counts == {13}
+
+
+def counted(right, each=20):
+  """A report of a speaker a fold, whose predictions are counted."""
+  right = np.asarray(right)
+  found = report(right / each, folds=6)
+  found["classes"] = ["low", "high"]
+  found["counts"] = {
+    (f"fold{i % 6}", i // 6): {
+      f"s{i % 6}": np.array([[r, each - r], [0, each]])
+    }
+    for i, r in enumerate(right.tolist())
+  }
+  return found
+
+
+def test_pooled_figures_stand_with_their_intervals():
+  """And so do their differences, beside those of the means and whose."""
+  theirs = np.array([4, 6, 8, 10, 12, 14] * 2)
+  found = tables.compare(
+    ROWS[:2], {"a": counted(theirs), "b": counted(theirs + 2)}, "wa"
+  )
+  text = tables.render(found, "Table 1", "emodb", "emodb")
+  header, _, a, b = [x for x in text.splitlines() if x.startswith("|")]
+  assert "| WA %, pooled (95 %) | mean ± sd over runs |" in header
+  assert a.startswith("| row a | 70.0 ± 5.0 | 45.0 (20.0–70.0) | 45.0 ± 17.8 |")
+  assert a.endswith("|  |  |  |  |  | 6 × 2 |")
+  # Of 40 utterances of each speaker two more are right.
+  assert b.endswith(
+    "| row a | +5.0 (+5.0 to +5.0) | +10.0 | .031 | .031 | 6 × 2 |"
+  )
+
+
+def test_unequal_seeds_are_told_of():
+  theirs = np.array([4, 6, 8, 10, 12, 14] * 2)
+  reports = {"a": counted(theirs), "b": counted(theirs[:6] + 2)}
+  reports["c"] = counted(theirs + 1)
+  found = tables.compare(ROWS[:3], reports, "wa")
+  assert [r.get("runs_of_both") for r in found["rows"]] == [None, 6, None]
+  text = tables.render(found, "Table 1", "emodb", "emodb")
+  assert text.count("runs that both rows have, not of") == 1
+  assert "Differences of row b are over the 6 runs that both rows" in text
+  reports["a"]["epochs"] = 0  # a baseline says the same in every seed
+  reports["a"]["seeds"] = 1
+  found = tables.compare(ROWS[:3], reports, "wa")
+  assert not any("runs_of_both" in r for r in found["rows"])
+
+
+def test_classes_of_a_few_utterances_are_told_of():
+  few = {"a": counted([3] * 6, each=5), "b": counted([4] * 6, each=5)}
+  found = tables.compare(ROWS[:2], few, "wa")
+  text = tables.render(found, "Table 1", "emodb", "emodb")
+  assert text.count("Smallest class of a fold: 5 of low in fold0") == 1
+  many = {name: counted([9] * 6) for name in "ab"}
+  found = tables.compare(ROWS[:2], many, "wa")
+  assert "Smallest class" not in tables.render(found, "T", "emodb", "emodb")
+
+
+def test_small_p_values_are_no_zeros():
+  assert markdown.p_value(0.0004995) == "<.001"
+  assert markdown.p_value(0.001) == ".001"
+  assert markdown.p_value(0.0625) == ".062"
+  assert markdown.p_value(1.0) == "1.000"
 
 
 def test_recalls_stand_beside_the_papers():
@@ -191,16 +261,17 @@ def test_seeds_may_be_what_figures_are_of():
   told = {"by": "seed", "extra": ("validation",)}
   text = tables.render(found | told, "Table 1", "emodb", "emodb")
   lines = [line for line in text.splitlines() if line.startswith("|")]
-  assert {line.count("|") for line in lines} == {14}
+  assert {line.count("|") for line in lines} == {16}
   assert lines[0].endswith("| validation % | folds % | p (t) |")
   a = next(line for line in lines if line.startswith("| row a"))
-  assert a.startswith("| row a | 70.0 ± 5.0 | 60.0 ± 7.9 |")
+  assert a.startswith("| row a | 70.0 ± 5.0 | 60.0 (50.0–70.0) | 60.0 ± 7.9 |")
   assert a.endswith("| 70.0 ± 6.7 | 60.0 ± 6.7 |  |")
-  assert "over seeds, whose folds are pooled, by" in text
+  assert "| mean ± sd over seeds |" in text
+  assert "over seeds, their folds pooled, as" in text
   assert "one-tailed t-test (Welch)" in text
   single = tables.compare(ROWS[:1], {"a": report(A[:5])}, "wa")
   text = tables.render(single | told, "Table 1", "emodb", "emodb")
-  assert "| 70.0 ± 5.0 | 54.4 |" in text  # a single seed has no deviation
+  assert "(50.0–58.9) | 54.4 |" in text  # a single seed has no deviation
 
 
 def test_one_run_has_no_deviation_and_few_speakers_no_interval(tmp_path):
@@ -209,10 +280,25 @@ def test_one_run_has_no_deviation_and_few_speakers_no_interval(tmp_path):
   one["summary"]["wa"]["ci95"] = None
   found = tables.compare(ROWS[:1], {"a": one}, "wa")
   text = tables.render(found, "Table 1", "emodb", "emodb")
-  assert "| row a | 70.0 ± 5.0 | 51.1 | none |  | 51.1 |" in text
+  assert "| row a | 70.0 ± 5.0 | 51.1 | 51.1 |  | 51.1 |" in text
   assert "2 test speakers are too few" in text
   path = tmp_path / "table.png"
-  tables.draw(found, path, "Table 1", "gamma", "emodb", "iemocap")
+  table_figures.draw(found, path, "Table 1", "gamma", "emodb", "iemocap")
+
+
+def drawn_of(rows, reports, tmp_path, monkeypatch):
+  """The figure of a table."""
+  drawn = []
+
+  def keep(figure, _):
+    drawn.append(figure)
+    figures.plt.close(figure)
+
+  monkeypatch.setattr(figures, "write", keep)
+  found = tables.compare(rows, reports, "wa")
+  path = tmp_path / "x.png"
+  table_figures.draw(found, path, "Table", "x", "emodb", "iemocap")
+  return drawn[0]
 
 
 def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
@@ -220,12 +306,10 @@ def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
   svm = report(A)
   svm["summary"]["wa"] = svm["summary"]["wa"] | {"mean": 0.1, "pooled": 0.8}
   rows = [row("a"), row("svm") | {"curve": None, "x": None, "paper": None}]
-  found = tables.compare(rows, {"a": report(A), "svm": svm}, "wa")
-  drawn = []
-  monkeypatch.setattr(figures, "write", lambda figure, _: drawn.append(figure))
-  tables.draw(found, tmp_path / "x.png", "Table", "x", "emodb", "iemocap")
-  (axes,), (legend,) = drawn[0].axes, drawn[0].legends
-  assert drawn[0].get_suptitle() == "Table, on emodb"
+  reports = {"a": report(A), "svm": svm}
+  figure = drawn_of(rows, reports, tmp_path, monkeypatch)
+  (axes,), (legend,) = figure.axes, figure.legends
+  assert figure.get_suptitle() == "Table, on emodb"
   level = next(x for x in axes.lines if x.get_label() == "row svm")
   assert level.get_ydata()[0] == pytest.approx(80.0)
   named = {text.get_text() for text in legend.get_texts()}
@@ -234,20 +318,50 @@ def test_a_level_line_is_pooled_as_points_are(tmp_path, monkeypatch):
   }  # fmt: skip
 
 
-def test_only_what_has_an_order_is_joined(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  ("places", "joined"),
+  [
+    (("none", "2.5", "1"), [1, 2]),  # those with numbers, in their order
+    (("10%", "40%", "100%"), [0, 1, 2]),
+    (("best", "without copies", "without either"), []),
+    (("none", "0.5", "other"), []),  # one alone
+  ],
+)
+def test_only_what_has_an_order_is_joined(
+  places, joined, tmp_path, monkeypatch
+):
   """And a panel with nothing to show is left out."""
-  empty = row("d") | {"curve": "ablations", "paper": None}
-  found = tables.compare([*ROWS[:3], empty], REPORTS, "wa")
-  drawn = []
-  monkeypatch.setattr(figures, "write", lambda figure, _: drawn.append(figure))
-  for x in ("row", "gamma"):
-    tables.draw(found, tmp_path / "x.png", "Table", x, "emodb", "iemocap")
-  styles = []
-  for figure in drawn:
-    (axes,) = figure.axes
-    assert axes.get_title("left") == "depth 1"
-    styles.append([bars.lines[0].get_linestyle() for bars in axes.containers])
-  assert styles == [["None", "None"], ["--", "-"]]
+  rows = [r | {"x": x} for r, x in zip(ROWS, places, strict=False)]
+  rows.append(row("d") | {"curve": "ablations", "paper": None})
+  (axes,) = drawn_of(rows, REPORTS, tmp_path, monkeypatch).axes
+  assert axes.get_title("left") == "depth 1"
+  for bars in axes.containers:
+    assert bars.lines[0].get_linestyle() == "None"
+  lines = [x for x in axes.lines if x.get_linestyle() in ("-", "--")]
+  ends = [np.round(line.get_xdata()).tolist() for line in lines]
+  order = sorted(joined, key=lambda n: float(places[n].rstrip("%")))
+  assert ends == ([order] * 2 if joined else [])  # the paper's, and ours
+
+
+@pytest.mark.parametrize("level", [0.15, 0.6])
+def test_chance_is_a_line_only_where_it_fits(level, tmp_path, monkeypatch):
+  """Far below it would press together what there is to see."""
+  majority = report(np.full(10, level))
+  rows = [*ROWS[:3], row("majority") | {"curve": None, "x": None}]
+  rows[-1] |= {"paper": None, "baseline": "majority"}
+  reports = REPORTS | {"majority": majority}
+  figure = drawn_of(rows, reports, tmp_path, monkeypatch)
+  (axes,), (legend,) = figure.axes, figure.legends
+  low, high = axes.get_ylim()
+  assert 40 < low < 65 and 75 < high < 80  # of the paper's and of ours
+  names = [text.get_text() for text in legend.get_texts()]
+  levels = [np.unique(line.get_ydata()).tolist() for line in axes.lines]
+  if level == 0.15:
+    assert "row majority: 15.0, below" in names
+    assert [15.0] not in levels
+  else:
+    assert "row majority" in names
+    assert any(each == pytest.approx([60.0]) for each in levels)
 
 
 def test_a_figure_is_drawn_of_what_there_is(tmp_path):
@@ -255,7 +369,7 @@ def test_a_figure_is_drawn_of_what_there_is(tmp_path):
   for name, reports in (("some", REPORTS | {"svm": report(A)}), ("none", {})):
     path = tmp_path / f"{name}.png"
     found = tables.compare(rows, reports, "wa")
-    tables.draw(found, path, "Table 1", "gamma", "emodb", "iemocap")
+    table_figures.draw(found, path, "Table 1", "gamma", "emodb", "iemocap")
     assert path.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.glob(".*")) == []
 
@@ -265,7 +379,7 @@ def test_nothing_is_drawn_of_nothing(tmp_path):
   level = {"curve": None, "x": None, "paper": None}
   rows = [row("svm") | level, row("a") | {"paper": None}]
   found = tables.compare(rows, {"svm": report(A)}, "wa")
-  tables.draw(found, tmp_path / "x.png", "Table", "x", "emodb", "emodb")
+  table_figures.draw(found, tmp_path / "x.png", "Table", "x", "emodb", "emodb")
   assert not (tmp_path / "x.png").exists()
 
 
