@@ -143,14 +143,22 @@ def _summary(out: pathlib.Path, metadata: dict, written: bool) -> str:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags, with dashes in their names as good as underscores."""
+  """Parses flags, with dashes in their names as good as underscores.
+
+  What is wrong with them is one line.
+  """
   flat = []
   for argument in argv:
     name, equals, value = argument.partition("=")
     if name.startswith("--"):
       name = "--" + name[2:].replace("-", "_")
     flat.append(name + equals + value)
-  return app.parse_flags_with_usage(flat)
+  try:
+    return flags.FLAGS(flat)
+  except flags.Error as error:
+    told = " ".join(str(error).split())
+    print(f"error: {told} (--help lists the flags)", file=sys.stderr)
+    sys.exit(2)
 
 
 def run(argv: list[str]) -> None:
@@ -159,7 +167,7 @@ def run(argv: list[str]) -> None:
     main(argv)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(2)
   except KeyboardInterrupt:
     print("stopped: the same command goes on from here.", file=sys.stderr)
     sys.exit(130)

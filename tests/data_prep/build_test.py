@@ -67,6 +67,13 @@ def test_what_is_built_can_be_read(built, few):
     assert np.isfinite(record[name]).all()
 
 
+def test_a_flag_amiss_is_one_line(few, tmp_path):
+  done = build(few, tmp_path, "--features=mfcc")
+  assert done.returncode == 2
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith("error: flag --features=mfcc: value should be one of")
+
+
 def test_building_again_says_that_it_is_there(built, few):
   before = sorted((p.name, p.stat().st_mtime_ns) for p in built.iterdir())
   done = build(few, built)
@@ -83,7 +90,7 @@ def test_another_recipe_in_the_same_folder_is_refused(built, few):
     capture_output=True,
     text=True,
   )
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert "--overwrite" in done.stderr
   assert "Traceback" not in done.stderr
   assert open_shards(built).metadata["features"] == "ds_lstm"
@@ -122,7 +129,7 @@ def test_bad_audio_is_named_or_skipped(few, tmp_path, damage):
   else:
     bad.write_text("not audio")
   done = build(raw, tmp_path / "out")
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert bad.name in done.stderr
   assert "--skip-bad" in done.stderr
   assert "Traceback" not in done.stderr
@@ -141,7 +148,7 @@ def test_a_corpus_of_which_nothing_is_left_says_why(tmp_path):
   for name in ("03a01Fa.wav", "03a01Nc.wav"):
     soundfile.write(raw / name, np.zeros(16000), 16000)
   done = build(raw, tmp_path / "out", "--skip-bad")
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert "no recording of emodb can be used" in done.stderr
   assert "03a01Fa.wav" in done.stderr
   assert "Traceback" not in done.stderr
@@ -170,7 +177,7 @@ def test_recordings_that_changed_places_are_other_shards(built, few, tmp_path):
   one.write_bytes(second)
   other.write_bytes(first)
   done = build(raw, out)
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert "digest is" in done.stderr and "--overwrite" in done.stderr
 
 
