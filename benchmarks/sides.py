@@ -21,12 +21,13 @@ from ser_jax import memory, runs
 from ser_jax.features import cores
 
 STEPS = ("train", "predict")
+TURN = 0.1  # seconds that a turn lasts at least
 BATCH = 32
 HELD = 64  # utterances of the resident corpus
 
 
 class Side:
-  """A process that makes its steps and does one whenever it is told to."""
+  """A process that makes its steps and does some whenever it is told to."""
 
   def __init__(self, make: Callable[..., dict], *arguments, kept: bool):
     """Starts it, and waits until its steps have been done once.
@@ -47,7 +48,11 @@ class Side:
     self.sizes = self._pipe.recv()
 
   def time(self, step: str) -> float:
-    """Milliseconds of one step."""
+    """Milliseconds of a step, of as many as fill a turn.
+
+    A training does one after another: by itself the first of short ones would
+    tell how fast a cold cache fills.
+    """
     self._pipe.send(step)
     return self._pipe.recv()
 
@@ -62,15 +67,17 @@ class Side:
 def _serve(
   pipe: Connection, kept: bool, make: Callable[..., dict], arguments: tuple
 ) -> None:
-  """Does steps until it is told to end."""
+  """Does turns of steps until it is told to end."""
   if kept:
     memory.keep_freed()
   made = make(*arguments)
   pipe.send({key: made[key] for key in made if key not in STEPS})
   while step := pipe.recv():
-    start = time.perf_counter()
-    made[step]()
-    pipe.send(1e3 * (time.perf_counter() - start))
+    start, done, seconds = time.perf_counter(), 0, 0.0
+    while seconds < TURN:
+      made[step]()
+      done, seconds = done + 1, time.perf_counter() - start
+    pipe.send(1e3 * seconds / done)
   # macOS counts in bytes, Linux in KiB.
   unit = 1 if sys.platform == "darwin" else 1024
   pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
