@@ -1,4 +1,4 @@
-"""The README's speed table, from results of `benchmarks.step_time`.
+"""Speed table of benchmarks/README.md, from results of `benchmarks.step_time`.
 
 python -m benchmarks.table benchmarks/results/cpu.json
 """

@@ -10,7 +10,7 @@ logmfb_pitch), the depth of the 2D CNN (depth1 ... depth4) or another encoder
 adversary (plain for none, gamma1.25, gamma2.5, gamma3.33), legacy (the loss of
 the thesis' code, which has no reversal and one softmax too many), a corpus
 (synthetic, emodb, ravdess). Whole tables come from configs/tables/dat_table1.py
-and its neighbours; README.md has the figures.
+and its neighbours; benchmarks/results/ has the figures.
 
 `best` is this project's own answer on the same folds: one hidden layer over
 openSMILE's functionals (IS13 and IS10) of trimmed audio and, beside it, one

@@ -7,7 +7,8 @@
 Words: a row (base1 ... base6, ds_lstm, dual), a preset (paper, code), ablations
 of the rows that have a DS-LSTM (no_rbn or pre_rbn, no_output_bn or
 shared_output_bn), a corpus (synthetic, emodb, ravdess, iemocap, crema_d), a
-protocol (random). README.md has the measured figures beside the paper's.
+protocol (random). benchmarks/results/ has the measured figures beside the
+paper's.
 """
 
 from configs import common

@@ -3,7 +3,7 @@
 On a CPU, XLA allocates the temporaries of a step, some hundreds of megabytes,
 when it starts, and frees them when it ends. glibc hands such blocks back to the
 kernel, which clears them again, page by page, in the next step: up to half of a
-step's time. README.md has the figures.
+step's time. benchmarks/README.md has the figures.
 """
 
 import ctypes
