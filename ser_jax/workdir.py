@@ -16,17 +16,11 @@ from ser_jax.errors import UserError
 RESUMABLE = (
   "seeds",
   *("data.raw", "data.shards"),  # which `keep_data` compares
-  "parallel.backend",
-  "parallel.run",
-  "parallel.data",
-  "checkpoint.every_epochs",
-  *("analysis.seconds", "analysis.frames", "analysis.peaks"),
-  "analysis.save_hlo",
-  "report.embeddings",
-  *("profile.steps", "profile.skip", "profile.during_training"),
+  *("parallel.backend", "parallel.run", "parallel.data"),
+  *("checkpoint.every_epochs", "report.embeddings"),
 )
-# How a model is computed, likewise.
-COMPUTED = ("model.on_cpu.", "model.on_accelerator.")
+# Whole sections, likewise: how a model is computed, and what is told of that.
+ASIDE = ("model.on_cpu.", "model.on_accelerator.", "analysis.", "profile.")
 CONFIG = "config.json"
 # What a folder has once something has come of it.
 RESULTS = (
@@ -222,7 +216,7 @@ def _compare(before: dict, now: dict, folder: pathlib.Path) -> None:
     for name in sorted(before.keys() | now.keys())
     if before.get(name) != now.get(name)
     and name not in RESUMABLE
-    and not name.startswith(COMPUTED)
+    and not name.startswith(ASIDE)
   ]
   if differ and all(" absent" in found for found in differ):
     raise UserError(

@@ -144,6 +144,12 @@ def test_other_devices_may_resume(trained):
     pass
 
 
+def test_what_is_told_of_steps_changes_no_result(trained):
+  config = CONFIG | {"analysis": {"target": "v5e:2x4"}, "profile": {"skip": 9}}
+  with workdir.claim(trained, config):
+    pass
+
+
 def test_shards_may_have_moved(trained):
   before = CONFIG | {"data": {"shards": "here"}}
   workdir.keep_config(trained, before)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from ser_jax import atomic, workdir
 from ser_jax.evaluation.markdown import protocol_warnings
 
-# Fields, and starts of fields, that tell a reader nothing of a figure: where
-# and how it was computed, and what the table's columns have already.
+# Fields, and starts of fields, that tell a reader nothing of a figure: what may
+# change when a training is resumed, where and how it was computed otherwise,
+# and what the table's columns have already.
 SILENT = (
-  *("seeds", "data.raw", "data.shards", "data.source", "protocol.folds"),
-  *("parallel.", "checkpoint.", "analysis.", "profile.", "report.", "paper."),
-  *("model.on_cpu.", "model.on_accelerator."),
+  *(*workdir.RESUMABLE, *workdir.ASIDE),
+  *("data.source", "steps_per_execution", "parallel."),
+  *("protocol.folds", "paper."),
 )
 # A baseline has an input of its own.
 OF_BASELINE = ("data.features", "data.inputs.", "data.speeds")

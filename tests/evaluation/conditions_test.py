@@ -54,7 +54,12 @@ def text_of(rows, folder):
 
 
 def test_nothing_is_said_of_rows_as_the_file_has_them(rows, tmp_path):
-  measure(tmp_path, rows, parallel__runs="vmap", seeds=(0, 1))
+  measure(
+    *(tmp_path, rows),
+    parallel__runs="vmap",
+    seeds=(0, 1),
+    steps_per_execution=4,
+  )
   text, found = text_of(rows, tmp_path)
   assert "Note" not in text
   assert {name for name, row in found.items() if "p" in row} == {"b", "c"}
