@@ -19,19 +19,6 @@ but classification.
 from configs import common
 
 LEVELS = ("low", "neutral", "high")
-# Of the categories, where the words ask for them.
-CLASSES = {
-  "synthetic": common.FOUR_CLASSES,
-  "iemocap": common.FOUR_CLASSES,
-  "crema_d": ("angry", "disgust", "fear", "happy", "neutral", "sad"),
-  "emodb": (
-    *("angry", "boredom", "disgust", "fear", "happy", "neutral", "sad"),
-  ),
-  "ravdess": (
-    *("angry", "calm", "disgust", "fear"),
-    *("happy", "neutral", "sad", "surprise"),
-  ),
-}
 RATED = ("synthetic", "iemocap")
 # Unweighted accuracy and deviation over 10 runs, in per cent: activation,
 # valence, dominance. The paper does not say whether that is the mean recall.
@@ -55,7 +42,7 @@ def get_config(words: str = "utt_aae"):
       "binning": ("strict", "middle", "round", "circumplex"),
       "ablation": ("no_regularization",),
       "protocol": ("usual_folds",),
-      "corpus": tuple(CLASSES),
+      "corpus": tuple(common.CORPORA),
     },
   )
   row, target = given["row"] or "utt_aae", given["target"] or "activation"
@@ -63,7 +50,7 @@ def get_config(words: str = "utt_aae"):
   usual = "middle" if corpus in RATED else "circumplex"
   config = common.get_config()
   common.use_corpus(config, corpus)
-  if not given["protocol"] and corpus != "crema_d":  # not told in pairs
+  if not given["protocol"] and corpus not in ("crema_d", "table"):  # no pairs
     config.protocol.name = "leave_one_pair_out"
   config.system = "aae"
   parts = [row, target, given["binning"], given["ablation"]]
@@ -71,7 +58,8 @@ def get_config(words: str = "utt_aae"):
   config.variant = "-".join(part for part in parts if part)
   config.data.target = target
   config.data.binning = given["binning"] or usual
-  config.data.classes = CLASSES[corpus] if target == "emotion" else LEVELS
+  categories = common.CORPORA[corpus]["classes"]
+  config.data.classes = categories if target == "emotion" else LEVELS
   config.data.labelled_fraction = 1.0
   _model(config, row)
   _phases(config, row, regularize=given["ablation"] is None)

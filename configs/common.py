@@ -10,15 +10,32 @@ import difflib
 
 from ml_collections import ConfigDict
 
-# The protocol and the labels with which each corpus is usually reported.
-CORPORA = {
-  "synthetic": {"protocol": "leave_one_session_out"},
-  "emodb": {"protocol": "leave_two_speakers_out"},
-  "ravdess": {"protocol": "leave_two_speakers_out"},
-  "iemocap": {"protocol": "leave_one_session_out"},
-  "crema_d": {"protocol": "speaker_folds"},
-}
 FOUR_CLASSES = ("angry", "happy", "neutral", "sad")
+# The protocol with which each corpus is usually reported, and all categories
+# that it has enough of.
+CORPORA = {
+  "synthetic": {"protocol": "leave_one_session_out", "classes": FOUR_CLASSES},
+  "emodb": {
+    "protocol": "leave_two_speakers_out",
+    "classes": (
+      *("angry", "boredom", "disgust", "fear", "happy", "neutral", "sad"),
+    ),
+  },
+  "ravdess": {
+    "protocol": "leave_two_speakers_out",
+    "classes": (
+      *("angry", "calm", "disgust", "fear"),
+      *("happy", "neutral", "sad", "surprise"),
+    ),
+  },
+  "iemocap": {"protocol": "leave_one_session_out", "classes": FOUR_CLASSES},
+  "crema_d": {
+    "protocol": "speaker_folds",
+    "classes": ("angry", "disgust", "fear", "happy", "neutral", "sad"),
+  },
+  # Of one's own: see data_prep/corpora/table.py, and set config.data.classes.
+  "table": {"protocol": "speaker_folds", "classes": FOUR_CLASSES},
+}
 
 
 def get_config() -> ConfigDict:

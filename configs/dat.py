@@ -31,16 +31,6 @@ GAMMAS = {"plain": None, "gamma1.25": 1.25, "gamma2.5": 2.5, "gamma3.33": 3.33}
 DEPTHS = {"depth1": 1, "depth2": 2, "depth3": 3, "depth4": 4}
 ENCODERS = ("tdnn_bilstm", "cnn_gru")
 FEATURES = ("mfcc", "lms", "logmfb_pitch")
-CLASSES = {
-  "emodb": (
-    *("angry", "boredom", "disgust", "fear", "happy", "neutral", "sad"),
-  ),
-  "ravdess": (
-    *("angry", "calm", "disgust", "fear", "happy", "neutral", "sad"),
-    "surprise",
-  ),
-  "synthetic": common.FOUR_CLASSES,
-}
 # Accuracy and its deviation over folds: Emo-DB, then RAVDESS. The columns are
 # plain, gamma 1.25, 2.5 and 3.33.
 TABLE_1 = {
@@ -99,7 +89,7 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
       "ours": ("best",),
       "normalize": ("by_speaker",),
       "without*": WITHOUT,
-      "corpus": tuple(CLASSES),
+      "corpus": tuple(common.CORPORA),
     },
   )
   if given["ours"]:
@@ -117,7 +107,7 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
   parts = [features, encoder, gamma, given["loss"]]
   config.variant = "-".join(part for part in parts if part)
   config.data.features = f"dat_{features}"
-  config.data.classes = CLASSES[corpus]
+  config.data.classes = common.CORPORA[corpus]["classes"]
   config.data.inputs = {
     # The thesis normalises nothing; silence is padding, and is not masked.
     "features": {"resample": False, "standardize": False, "buckets": ()}
@@ -162,7 +152,7 @@ def _best(given: dict) -> common.ConfigDict:
   config.data.features = "dat_best"
   if "no_copies" not in without:
     config.data.speeds = (0.95, 1.05)
-  config.data.classes = CLASSES[corpus]
+  config.data.classes = common.CORPORA[corpus]["classes"]
   normalize = "speaker" if given["normalize"] else "train"
   usual = {
     "resample": False,

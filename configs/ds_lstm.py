@@ -6,9 +6,9 @@
 
 Words: a row (base1 ... base6, ds_lstm, dual), a preset (paper, code), ablations
 of the rows that have a DS-LSTM (no_rbn or pre_rbn, no_output_bn or
-shared_output_bn), a corpus (synthetic, emodb, ravdess, iemocap, crema_d), a
-protocol (random). benchmarks/results/ has the measured figures beside the
-paper's.
+shared_output_bn), a corpus (synthetic, emodb, ravdess, iemocap, crema_d; table,
+of one's own), a protocol (random). benchmarks/results/ has the measured figures
+beside the paper's.
 """
 
 from configs import common

@@ -37,7 +37,8 @@ class Utterance:
     speaker: unique within the corpus.
     session: recording session, or the speaker where there are none.
     gender: of the speaker, one of `GENDERS`; empty if the corpus is silent.
-    emotion: one of `EMOTIONS`.
+    emotion: one of `EMOTIONS`, or a word of the corpus' own, which no other
+      shares and the circumplex has no place for.
     attributes: the raters' mean of each of `ATTRIBUTES`, or nothing.
     contour: arousal and valence every `CONTOUR_SECONDS`, where annotated.
     start: where in the file it begins, in seconds.
@@ -61,15 +62,15 @@ class Utterance:
   origin: str = ""
 
   def __post_init__(self):
-    """Keeps readers to the vocabulary.
+    """Keeps readers to what every corpus has.
 
     Raises:
-      ValueError: a label outside of it.
+      ValueError: no emotion, or a gender or attributes that do not exist.
     """
-    if self.emotion not in EMOTIONS or self.gender not in GENDERS:
+    if not self.emotion or self.gender not in GENDERS:
       raise ValueError(
-        f"{self.id}: emotion {self.emotion!r} or gender {self.gender!r} is "
-        "not in the vocabulary of data_prep.utterance."
+        f"{self.id}: emotion {self.emotion!r} is empty, or gender "
+        f"{self.gender!r} is not one of data_prep.utterance."
       )
     if self.attributes and set(self.attributes) != set(ATTRIBUTES):
       raise ValueError(

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import aae
+from configs import aae, common
 from ser_jax import experiment
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
@@ -24,8 +24,8 @@ WORDS = [
   *aae.PAPER,
   *(f"utt_aae,{target}" for target in (*aae.ATTRIBUTES, "emotion")),
   *(f"fr_aae,valence,{word}" for word in ("strict", "middle", "round")),
-  *(f"utt_aae,activation,{corpus}" for corpus in aae.CLASSES),
-  *(f"fr_base,emotion,{corpus}" for corpus in aae.CLASSES),
+  *(f"utt_aae,activation,{corpus}" for corpus in common.CORPORA),
+  *(f"fr_base,emotion,{corpus}" for corpus in common.CORPORA),
   "utt_aae,no_regularization",
   "utt_aae,usual_folds",
 ]

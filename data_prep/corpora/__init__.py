@@ -7,6 +7,7 @@ from data_prep.corpora import (
   ravdess,
   recola,
   synthetic,
+  table,
 )
 
 CORPORA = {
@@ -16,4 +17,5 @@ CORPORA = {
   "ravdess": ravdess.read,
   "recola": recola.read,
   "synthetic": synthetic.read,
+  "table": table.read,
 }

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from configs import aae
+from configs import common
 from data_prep import utterance
 from ser_jax.data import labels
 from ser_jax.errors import UserError
@@ -69,7 +69,8 @@ def test_the_circumplex_covers_every_felt_emotion():
   assert set(labels.CIRCUMPLEX) == felt
   for corpus in ("emodb", "ravdess", "crema_d"):
     for column in range(2):
-      levels = {labels.CIRCUMPLEX[name][column] for name in aae.CLASSES[corpus]}
+      names = common.CORPORA[corpus]["classes"]
+      levels = {labels.CIRCUMPLEX[name][column] for name in names}
       assert levels == {-1, 0, 1}, (corpus, column)
 
 
