@@ -35,7 +35,6 @@ from ser_jax.data.dataset import (
   shard_folder,
 )
 from ser_jax.data.examples import Examples
-from ser_jax.data.protocols import Fold
 from ser_jax.data.shards import identity, unfinished
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
@@ -302,18 +301,6 @@ def make_experiment(config, workdir: pathlib.Path) -> runs.Experiment:
   return assemble(config, workdir, dataset, dataset.examples)
 
 
-def _warn_of_filler(batch_size: int, folds: Sequence[Fold]) -> None:
-  """Tells of a batch that no training part fills."""
-  largest = max(len(fold.train) for fold in folds)
-  if batch_size > largest:
-    LOG.warning(
-      "config.batch_size=%d is more than the %d utterances of the largest "
-      "training part: the rest is filler, and an epoch a single step",
-      batch_size,
-      largest,
-    )
-
-
 def assemble(
   config,
   workdir: pathlib.Path,
@@ -347,11 +334,16 @@ def assemble(
     described=described,
   )
   precision.warn_of_slow(config.precision, layout.platform)
-  steps = order.steps_per_epoch(
-    max(len(fold.train) for fold in dataset.protocol.folds), config.batch_size
-  )
+  largest = max(len(fold.train) for fold in dataset.protocol.folds)
+  if config.batch_size > largest:
+    LOG.warning(
+      "config.batch_size=%d is more than the %d utterances of the largest "
+      "training part: the rest is filler, and an epoch a single step",
+      config.batch_size,
+      largest,
+    )
+  steps = order.steps_per_epoch(largest, config.batch_size)
   check_execution(config, steps)
-  _warn_of_filler(config.batch_size, dataset.protocol.folds)
   of_folds = {
     fold.name: fold_statistics(dataset, fold)
     for fold in dataset.protocol.to_run

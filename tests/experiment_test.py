@@ -91,6 +91,11 @@ def test_a_run_does_not_depend_on_the_folds_beside_it(shards, tmp_path):
     assert made(number) == (whole, [size])
 
 
+def test_a_batch_that_nothing_fills_is_told_of(shards, tmp_path, caplog):
+  experiment.make_experiment(small(shards, "base1", batch_size=1000), tmp_path)
+  assert "batch_size=1000 is more than the 28 utterances" in caplog.text
+
+
 def test_what_a_run_leaves(shards, tmp_path):
   config = small(shards, "base1", seeds=(0, 1), epochs=2)
   config.protocol.folds = (0, 2)

@@ -23,6 +23,7 @@ from ser_jax.errors import UserError
 
 NAME = "utterances.csv"
 NEEDED = ("path", "speaker", "emotion")
+MARKS = "@~"  # in names they tell excerpts and copies apart
 
 
 def read(raw: pathlib.Path, *, allow_partial: bool) -> list[Utterance]:
@@ -110,8 +111,15 @@ def _utterance(raw: pathlib.Path, row: dict[str, str], where: str) -> Utterance:
       f"{where}: gender {told['gender']!r} is neither female nor male: leave "
       "it empty where it is not known."
     )
+  name = told.get("utterance") or str(file.with_suffix("")).replace("/", "_")
+  for value in (name, told["speaker"]):
+    if set(MARKS) & set(value):
+      raise UserError(
+        f"{where}: {value!r} has one of {' '.join(MARKS)}, which mark excerpts "
+        "and copies: name utterance and speaker without."
+      )
   return Utterance(
-    id=told.get("utterance") or str(file.with_suffix("")).replace("/", "_"),
+    id=name,
     path=raw / file,
     speaker=told["speaker"],
     session=told.get("session") or told["speaker"],

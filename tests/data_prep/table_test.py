@@ -61,6 +61,8 @@ def test_a_row_is_an_utterance(raw):
     ("c.wav,Bo,sad,,,,1,2,high", "dominance=high must be numbers from 1 to 5"),
     ("c.wav,Bo,sad,,,,1,2,nan", "dominance=nan must be numbers from 1 to 5"),
     ("c.wav,Bo,sad\nc.wav,Bo,sad", "line 3: the utterance 'c' is there twice"),
+    ("c.wav,Bo,sad,c@2", "'c@2' has one of @ ~, which mark excerpts"),
+    ("c.wav,Bo~1,sad", "'Bo~1' has one of @ ~"),
     ("", "names no recording that is there"),
   ],
 )
