@@ -96,9 +96,9 @@ def make_stages(
     require_elementwise(tx)
     return sharing(tx, layout.axis_name)
 
-  stages = TASKS[config.task.name](model, config, optimizer, layout.axis_name)
+  stages = TASKS[config.task.name](model, config, optimizer)
   for phase in itertools.chain(*(stage.task.phases for stage in stages)):
-    if config.accumulate > 1 and phase.count is None:
+    if config.accumulate > 1 and not phase.additive:
       raise UserError(
         f"config.accumulate={config.accumulate}: the loss of the phase "
         f"{phase.name} is of a batch as a whole, and parts of it do not add "

@@ -19,17 +19,14 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ser_jax import losses
-from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import apply
 from ser_jax.tasks.task import (
-  Count,
   LossFn,
   Phase,
   Stage,
   Task,
   Totals,
-  examples,
 )
 
 SCOPES = {
@@ -45,7 +42,6 @@ def stages(
   model: nn.Module,
   config,
   optimizer: Callable[..., optax.GradientTransformationExtraArgs],
-  axis_name: str | None,
 ) -> tuple[Stage, ...]:
   """The single stage `train`.
 
@@ -56,7 +52,6 @@ def stages(
       are read.
     optimizer: epochs of a stage, and a factor of the learning rate, to an
       optimizer.
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     One stage.
@@ -70,10 +65,7 @@ def stages(
     name: optimizer(config.epochs, rates[name]) for name in config.task.phases
   }
   task = adversarial_autoencoder(
-    model,
-    optimizers,
-    label_smoothing=config.task.label_smoothing,
-    axis_name=axis_name,
+    model, optimizers, label_smoothing=config.task.label_smoothing
   )
   return (Stage("train", task, config.epochs),)
 
@@ -112,7 +104,6 @@ def adversarial_autoencoder(
   optimizers: Optimizers,
   *,
   label_smoothing: float = 0.0,
-  axis_name: str | None = None,
 ) -> Task:
   """Reconstruction, regularisation and classification, phase by phase.
 
@@ -121,7 +112,6 @@ def adversarial_autoencoder(
       `judge`, and parameter groups as in `SCOPES`.
     optimizers: phase names, in their order, to their optimizers.
     label_smoothing: of the classification.
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     A task whose batches have the target `labelled` beside `emotion`: 1 where
@@ -136,13 +126,7 @@ def adversarial_autoencoder(
     ),
   }
   phases = tuple(
-    Phase(
-      name,
-      SCOPES[name],
-      make[name](model, axis_name),
-      tx,
-      COUNTS.get(name, examples),
-    )
+    Phase(name, SCOPES[name], make[name](model), tx)
     for name, tx in optimizers.items()
   )
   return Task(
@@ -173,45 +157,21 @@ def _decoding(model: nn.Module) -> Callable[..., Float[Array, "batch ..."]]:
   return decode
 
 
-def _reconstruction(model: nn.Module, axis_name: str | None) -> LossFn:
+def _reconstruction(model: nn.Module) -> LossFn:
   """The squared error of valid frames."""
 
-  def loss_fn(params, stats, batch, rng, progress):
-    del progress
-    outputs, stats = apply.in_training(model, params, stats, batch, rng)
+  def loss_fn(params, stats, batch, turn):
+    outputs, stats = apply.in_training(model, params, stats, batch, turn.rng)
     found = outputs["reconstruction"]
-    (name,) = batch.inputs
-    wanted = batch.inputs[name]
+    ((name, wanted),) = batch.inputs.items()
+    weight = batch.weight
     if wanted.ndim == 3:
       found = found[:, : wanted.shape[1]]
-    total, count = losses.squared_error(found, wanted, _heard(batch))
-    totals = {"reconstruction_loss": (total, count)}
-    return losses.mean(total, count, axis_name), (stats, totals)
+      weight = apply.frame_weight(batch, batch.lengths[name], wanted.shape[1])
+    loss = losses.squared_error(found, wanted, weight)
+    return loss, stats, {"reconstruction_loss": loss}
 
   return loss_fn
-
-
-def _heard(batch: Batch) -> Float[Array, "batch *frames"]:
-  """1 for what is to be reconstructed, 0 for padding and filler."""
-  (name,) = batch.inputs
-  wanted = batch.inputs[name]
-  if wanted.ndim == 2:
-    return batch.weight
-  time = jnp.arange(wanted.shape[1])
-  valid = time[None, :] < batch.lengths[name][:, None]
-  return batch.weight[:, None] * valid
-
-
-def _labelled(batch: Batch) -> Float[Array, "batch"]:
-  """1 for an example whose label may be seen."""
-  return batch.weight * batch.targets["labelled"]
-
-
-# What a phase's loss is a mean over, where it is not examples.
-COUNTS: dict[str, Count] = {
-  "reconstruction": lambda batch: _heard(batch).sum(),
-  "classification": lambda batch: _labelled(batch).sum(),
-}
 
 
 def draw_priors(
@@ -243,15 +203,14 @@ def draw_priors(
   return jax.vmap(draw)(index)
 
 
-def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
+def _discriminators(model: nn.Module) -> LossFn:
   """Real is what the priors give, fake what the encoder gives.
 
   The encoder is run as it trains, but leaves no trace in its statistics.
   """
 
-  def loss_fn(params, stats, batch, rng, progress):
-    del progress
-    of_encoder, of_priors, of_judge = jax.random.split(rng, 3)
+  def loss_fn(params, stats, batch, turn):
+    of_encoder, of_priors, of_judge = jax.random.split(turn.rng, 3)
     fake, _ = apply.in_training(
       model, params, stats, batch, of_encoder, "encode"
     )
@@ -269,27 +228,26 @@ def _discriminators(model: nn.Module, axis_name: str | None) -> LossFn:
       rngs={"dropout": of_judge},
       method="judge",
     )
-    loss, totals = 0.0, {}
+    total, totals = 0.0, {}
     for name, logits in judged.items():
       of_real, of_fake = logits[:, 0], logits[:, 1]
       one, count = losses.binary_cross_entropy(of_real, 1.0, batch.weight)
       other, _ = losses.binary_cross_entropy(of_fake, 0.0, batch.weight)
       totals[f"discriminator_{name}_loss"] = ((one + other) / 2, count)
-      loss += losses.mean(one + other, count, axis_name)
-    return loss, (stats, totals)
+      total += one + other
+    return (total, count), stats, totals
 
   return loss_fn
 
 
-def _generator(model: nn.Module, axis_name: str | None) -> LossFn:
+def _generator(model: nn.Module) -> LossFn:
   """The encoder's latent variables are to be taken for draws from the priors.
 
   The loss that does not saturate: -log of the discriminators' yes.
   """
 
-  def loss_fn(params, stats, batch, rng, progress):
-    del progress
-    of_encoder, of_judge = jax.random.split(rng)
+  def loss_fn(params, stats, batch, turn):
+    of_encoder, of_judge = jax.random.split(turn.rng)
     fake, stats = apply.in_training(
       model, params, stats, batch, of_encoder, "encode"
     )
@@ -301,12 +259,13 @@ def _generator(model: nn.Module, axis_name: str | None) -> LossFn:
       rngs={"dropout": of_judge},
       method="judge",
     )
-    loss, totals = 0.0, latent_statistics(fake, batch.weight, axis_name)
+    total = 0.0
+    totals = latent_statistics(fake, batch.weight, turn.axis_name)
     for name, logits in judged.items():
-      total, count = losses.binary_cross_entropy(logits, 1.0, batch.weight)
-      totals[f"generator_{name}_loss"] = (total, count)
-      loss += losses.mean(total, count, axis_name)
-    return loss, (stats, totals)
+      one, count = losses.binary_cross_entropy(logits, 1.0, batch.weight)
+      totals[f"generator_{name}_loss"] = (one, count)
+      total += one
+    return (total, count), stats, totals
 
   return loss_fn
 
@@ -321,7 +280,7 @@ def latent_statistics(
   Args:
     latent: `y` `[batch, classes]` and `z` `[batch, latent]`.
     weight: 1 for an example, 0 for filler.
-    axis_name: the mapped axis that a batch is split over, if any.
+    axis_name: the mapped axis that the batch is split over, if any.
 
   Returns:
     Weighted with the count: `y_entropy`, of single examples (nats);
@@ -359,25 +318,22 @@ def latent_statistics(
   return {name: (value * local, local) for name, value in found.items()}
 
 
-def _classification(
-  model: nn.Module, axis_name: str | None, *, label_smoothing: float
-) -> LossFn:
+def _classification(model: nn.Module, *, label_smoothing: float) -> LossFn:
   """Cross-entropy over the labelled examples."""
 
-  def loss_fn(params, stats, batch, rng, progress):
-    del progress
+  def loss_fn(params, stats, batch, turn):
     outputs, stats = apply.in_training(
-      model, params, stats, batch, rng, "encode"
+      model, params, stats, batch, turn.rng, "encode"
     )
     labels = batch.targets["emotion"]
-    weight = _labelled(batch)
-    total, count = losses.cross_entropy(
+    weight = batch.weight * batch.targets["labelled"]
+    loss = losses.cross_entropy(
       outputs["logits"], labels, weight, label_smoothing=label_smoothing
     )
     totals = {
-      "loss": (total, count),
+      "loss": loss,
       "wa": losses.accuracy(outputs["logits"], labels, weight),
     }
-    return losses.mean(total, count, axis_name), (stats, totals)
+    return loss, stats, totals
 
   return loss_fn

@@ -5,12 +5,26 @@ from collections.abc import Callable, Collection
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ser_jax.batch import Batch
 from ser_jax.tasks.task import Params
 
 Outputs = dict[str, PyTree]
+
+
+def frame_weight(
+  batch: Batch, lengths: Int[Array, "batch"], time: int
+) -> Float[Array, "batch time"]:
+  """1 for a frame that counts, 0 for padding and filler.
+
+  Args:
+    batch: whose examples they are.
+    lengths: valid frames.
+    time: frames of the batch, padding included.
+  """
+  valid = jnp.arange(time)[None, :] < lengths[:, None]
+  return valid * batch.weight[:, None]
 
 
 def initializer(

@@ -13,13 +13,13 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import apply
-from ser_jax.tasks.task import LossFn, Params, Phase, Stage, Task, Totals
+from ser_jax.tasks.task import LossFn, Outcome, Params, Phase, Stage, Task, Turn
 
 FEATURES = ("features", "features_head")
 JOINT = ("raw", "head")
@@ -29,7 +29,6 @@ def stages(
   model: nn.Module,
   config,
   optimizer: Callable[[int], optax.GradientTransformationExtraArgs],
-  axis_name: str | None,
 ) -> tuple[Stage, ...]:
   """The stage `train`, or `features` and `joint`.
 
@@ -38,7 +37,6 @@ def stages(
     config: the whole config; `task.weight`, `task.threshold`,
       `task.label_smoothing`, `task.feature_epochs` and `epochs` are read.
     optimizer: epochs of a stage to its optimizer.
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     Two stages where the model has both networks, else one.
@@ -48,24 +46,23 @@ def stages(
       the model has no use for.
   """
   _check(model, config.task)
-  shared = {
-    "label_smoothing": config.task.label_smoothing,
-    "axis_name": axis_name,
-  }
+  smoothing = config.task.label_smoothing
   if model.variant == "features":
-    task = feature_task(model, optimizer(config.epochs), **shared)
+    task = feature_task(
+      model, optimizer(config.epochs), label_smoothing=smoothing
+    )
     return (Stage("train", task, config.epochs),)
   task = joint_task(
     model,
     optimizer(config.epochs),
     weight=config.task.weight,
     threshold=config.task.threshold,
-    **shared,
+    label_smoothing=smoothing,
   )
   if not model.staged:
     return (Stage("train", task, config.epochs),)
   epochs = config.task.feature_epochs
-  first = feature_task(model, optimizer(epochs), **shared)
+  first = feature_task(model, optimizer(epochs), label_smoothing=smoothing)
   return (
     Stage("features", first, epochs),
     Stage("joint", task, config.epochs, takes=("features",)),
@@ -100,7 +97,6 @@ def feature_task(
   tx: optax.GradientTransformationExtraArgs,
   *,
   label_smoothing: float = 0.0,
-  axis_name: str | None = None,
 ) -> Task:
   """Cross-entropy of the feature network.
 
@@ -108,7 +104,6 @@ def feature_task(
     model: see `stages`.
     tx: its optimizer.
     label_smoothing: the share of probability spread evenly over the classes.
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     A task with the phase `features`; its `scores` are probabilities.
@@ -119,7 +114,6 @@ def feature_task(
     weight=0.0,
     threshold=None,
     label_smoothing=label_smoothing,
-    axis_name=axis_name,
   )
   return _task(
     model, Phase("features", FEATURES, loss_fn, tx), "feature_network"
@@ -133,7 +127,6 @@ def joint_task(
   weight: float,
   threshold: float | None = None,
   label_smoothing: float = 0.0,
-  axis_name: str | None = None,
 ) -> Task:
   """Cross-entropy of the head, and the cosine of the embeddings.
 
@@ -144,7 +137,6 @@ def joint_task(
     weight: w, the cosine's share of the loss.
     threshold: see `losses.complementary`.
     label_smoothing: the share of probability spread evenly over the classes.
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     A task with the phase `joint`; its `scores` are probabilities.
@@ -156,7 +148,6 @@ def joint_task(
     weight=weight,
     threshold=threshold,
     label_smoothing=label_smoothing,
-    axis_name=axis_name,
   )
   return _task(model, Phase("joint", scope, loss_fn, tx))
 
@@ -174,16 +165,14 @@ def _loss(
   weight: float,
   threshold: float | None,
   label_smoothing: float,
-  axis_name: str | None,
 ) -> LossFn:
   """The joint loss; the cosine is told of whatever its weight."""
 
   def loss_fn(
-    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
-  ) -> tuple[Array, tuple[PyTree, Totals]]:
-    del progress
+    params: Params, batch_stats: PyTree, batch: Batch, turn: Turn
+  ) -> Outcome:
     outputs, stats = apply.in_training(
-      model, params, batch_stats, batch, rng, method
+      model, params, batch_stats, batch, turn.rng, method
     )
     logits, labels = outputs["logits"], batch.targets["emotion"]
     total, count = losses.cross_entropy(
@@ -201,6 +190,6 @@ def _loss(
       totals["cosine"] = (jnp.sum(cosine * batch.weight), count)
       apart, _ = losses.complementary(cosine, batch.weight, threshold=threshold)
       total += weight * apart
-    return losses.mean(total, count, axis_name), (stats, totals)
+    return (total, count), stats, totals
 
   return loss_fn

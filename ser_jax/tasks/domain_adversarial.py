@@ -15,7 +15,7 @@ from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import apply
-from ser_jax.tasks.task import Params, Phase, Stage, Task, Totals
+from ser_jax.tasks.task import Outcome, Params, Phase, Stage, Task, Turn
 
 NO_REVERSAL = -1.0
 
@@ -24,7 +24,6 @@ def stages(
   model: nn.Module,
   config,
   optimizer: Callable[[int], optax.GradientTransformationExtraArgs],
-  axis_name: str | None,
 ) -> tuple[Stage, ...]:
   """The single stage `train`.
 
@@ -33,7 +32,6 @@ def stages(
     config: the whole config; `task.gamma`, `task.label_smoothing`,
       `task.legacy_thesis_loss` and `epochs` are read.
     optimizer: epochs of a stage to its optimizer.
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     One stage.
@@ -58,7 +56,6 @@ def stages(
     gamma=config.task.gamma,
     label_smoothing=config.task.label_smoothing,
     legacy_thesis_loss=config.task.legacy_thesis_loss,
-    axis_name=axis_name,
   )
   return (Stage("train", task, config.epochs),)
 
@@ -85,7 +82,6 @@ def domain_adversarial(
   gamma: float,
   label_smoothing: float = 0.0,
   legacy_thesis_loss: bool = False,
-  axis_name: str | None = None,
 ) -> Task:
   """Domain-adversarial training over speakers (thesis, section 3.4).
 
@@ -99,7 +95,6 @@ def domain_adversarial(
       softmax before the cross-entropy's own, as the thesis' code does: its
       speaker head *maximises* its own loss. That head has an output for every
       speaker of the corpus (see `Dataset.count_speakers`).
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     A task with the single phase `adversarial`; its `scores` are probabilities
@@ -107,12 +102,12 @@ def domain_adversarial(
   """
 
   def loss_fn(
-    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
-  ) -> tuple[Array, tuple[PyTree, Totals]]:
-    strength = annealed(progress, gamma)
+    params: Params, batch_stats: PyTree, batch: Batch, turn: Turn
+  ) -> Outcome:
+    strength = annealed(turn.progress, gamma)
     reversal = NO_REVERSAL if legacy_thesis_loss else strength
     outputs, stats = apply.in_training(
-      model, params, batch_stats, batch, rng, reversal=reversal
+      model, params, batch_stats, batch, turn.rng, reversal=reversal
     )
     emotion, speaker = outputs["logits"], outputs["speaker"]
     if legacy_thesis_loss:
@@ -130,8 +125,7 @@ def domain_adversarial(
       "speaker_accuracy": losses.accuracy(speaker, labels[1], batch.weight),
       "reversal": (strength * count, count),
     }
-    loss = losses.mean(of_emotion + sign * of_speaker, count, axis_name)
-    return loss, (stats, totals)
+    return (of_emotion + sign * of_speaker, count), stats, totals
 
   return Task(
     apply.initializer(model),

@@ -15,14 +15,7 @@ from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import apply
-from ser_jax.tasks.task import (
-  Params,
-  Phase,
-  Stage,
-  Task,
-  Totals,
-  examples,
-)
+from ser_jax.tasks.task import Outcome, Params, Phase, Stage, Task, Turn
 
 OBJECTIVES = ("ccc", "mse")
 
@@ -31,7 +24,6 @@ def stages(
   model: nn.Module,
   config,
   optimizer: Callable[[int], optax.GradientTransformationExtraArgs],
-  axis_name: str | None,
 ) -> tuple[Stage, ...]:
   """The single stage `train`.
 
@@ -40,7 +32,6 @@ def stages(
     config: the whole config; `task.objective`, `task.per_sequence` and
       `epochs` are read.
     optimizer: epochs of a stage to its optimizer.
-    axis_name: the mapped axis that a batch is split over, if any.
 
   Returns:
     One stage.
@@ -59,7 +50,6 @@ def stages(
     optimizer(config.epochs),
     objective=objective,
     per_sequence=each,
-    axis_name=axis_name,
   )
   return (Stage("train", task, config.epochs),)
 
@@ -70,7 +60,6 @@ def regress(
   *,
   objective: str = "ccc",
   per_sequence: bool = False,
-  axis_name: str | None = None,
 ) -> Task:
   """Regression of every frame's targets (Trigeorgis et al. 2016, 2.2).
 
@@ -79,7 +68,6 @@ def regress(
     tx: the optimizer of every parameter.
     objective: `ccc` for 1 - CCC, `mse` for the mean squared error.
     per_sequence: the CCC of each utterance; else of the batch as a whole.
-    axis_name: the mapped axis that the batch is split over, if any.
 
   Returns:
     A task with the single phase `regress`; its `scores` are contours, and its
@@ -87,19 +75,24 @@ def regress(
   """
 
   def loss_fn(
-    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
-  ) -> tuple[Array, tuple[PyTree, Totals]]:
-    del progress
-    outputs, stats = apply.in_training(model, params, batch_stats, batch, rng)
+    params: Params, batch_stats: PyTree, batch: Batch, turn: Turn
+  ) -> Outcome:
+    outputs, stats = apply.in_training(
+      model, params, batch_stats, batch, turn.rng
+    )
     found, wanted = outputs["contours"], batch.targets["contours"]
-    weight = frame_weight(batch)
+    weight = apply.frame_weight(batch, batch.targets["frames"], wanted.shape[1])
     concordance = losses.concordance(
-      found, wanted, weight, per_sequence=per_sequence, axis_name=axis_name
+      found,
+      wanted,
+      weight,
+      per_sequence=per_sequence,
+      axis_name=turn.axis_name,
     )
     mse = losses.squared_error(found, wanted, weight)
     chosen = concordance if objective == "ccc" else mse
     totals = {"loss": chosen, "ccc_loss": concordance, "mse": mse}
-    return losses.mean(*chosen, axis_name), (stats, totals)
+    return chosen, stats, totals
 
   def predict(
     params: Params, batch_stats: PyTree, batch: Batch
@@ -107,17 +100,6 @@ def regress(
     outputs = apply.in_prediction(model, params, batch_stats, batch)
     return {"scores": outputs["contours"].astype(jnp.float32)}
 
-  count = None
-  if objective == "mse":
-    count = lambda batch: frame_weight(batch).sum()  # noqa: E731
-  elif per_sequence:
-    count = examples
-  phase = Phase("regress", None, loss_fn, tx, count)
+  additive = objective == "mse" or per_sequence
+  phase = Phase("regress", None, loss_fn, tx, additive)
   return Task(apply.initializer(model), (phase,), predict)
-
-
-def frame_weight(batch: Batch) -> Float[Array, "batch frames"]:
-  """1 for a frame that has targets, 0 for padding and filler."""
-  frames = jnp.arange(batch.targets["contours"].shape[1])
-  valid = frames[None] < batch.targets["frames"][:, None]
-  return valid * batch.weight[:, None]

@@ -7,22 +7,34 @@ stage trains one task for some epochs, a run trains its stages in order.
 import dataclasses
 from collections.abc import Callable
 
+import flax.struct
 import optax
 from jaxtyping import Array, Float, PyTree
 
 from ser_jax.batch import Batch
 
-Count = Callable[[Batch], Float[Array, ""]]
 Params = dict[str, PyTree]
-Totals = dict[str, tuple[Array, Array]]  # name -> (sum, count)
-LossFn = Callable[
-  [Params, PyTree, Batch, Array, Array], tuple[Array, tuple[PyTree, Totals]]
-]
+Total = tuple[Float[Array, ""], Float[Array, ""]]  # (sum, count)
+Totals = dict[str, Total]
 
 
-def examples(batch: Batch) -> Float[Array, ""]:
-  """How many examples a batch has, filler apart."""
-  return batch.weight.sum()
+@flax.struct.dataclass
+class Turn:
+  """What a loss is told of the phase's turn in a step.
+
+  Attributes:
+    rng: of this run, step and phase.
+    progress: the share of the stage that is done, in [0, 1].
+    axis_name: the mapped axis that the batch is split over, if any.
+  """
+
+  rng: Array
+  progress: Float[Array, ""] | float
+  axis_name: str | None = flax.struct.field(pytree_node=False, default=None)
+
+
+Outcome = tuple[Total, PyTree, Totals]  # loss, batch_stats, metrics
+LossFn = Callable[[Params, PyTree, Batch, Turn], Outcome]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +45,19 @@ class Phase:
     name: unique within its task; names the optimizer state.
     scope: the top-level parameter groups that this phase may move, or None for
       all of them.
-    loss_fn: `(params, batch_stats, batch, rng, progress)` to
-      `loss, (batch_stats, totals)`; progress in [0, 1] is the share of the
-      stage that is done.
+    loss_fn: `(params, batch_stats, batch, turn)` to `loss, batch_stats,
+      totals`. The loss is a sum and the count that the step divides it by, of
+      this device's part of the batch; totals are metrics likewise.
     tx: the optimizer.
-    count: how much a batch has of what the loss is a mean over; None for a
-      loss that is no mean, whose gradient parts of a batch do not add up to.
+    additive: whether sums and counts of a batch's parts add up to those of the
+      whole, so that it may be taken part by part.
   """
 
   name: str
   scope: tuple[str, ...] | None
   loss_fn: LossFn
   tx: optax.GradientTransformationExtraArgs
-  count: Count | None = examples
+  additive: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
-from ser_jax.tasks.task import LossFn, Params, Phase, Task
+from ser_jax.tasks.task import LossFn, Params, Phase, Task, Turn
 
 LOG = logging.getLogger(__name__)
 # JAX's name of how products are made; see `products`.
@@ -137,11 +137,9 @@ def computed(
 def _loss(phase: Phase) -> LossFn:
   """A phase's loss in bfloat16; statistics keep their types."""
 
-  def loss_fn(
-    params: Params, batch_stats: PyTree, batch: Batch, rng: Array, progress
-  ):
+  def loss_fn(params: Params, batch_stats: PyTree, batch: Batch, turn: Turn):
     params, batch = _lowered(params, batch)
-    return phase.loss_fn(params, batch_stats, batch, rng, progress)
+    return phase.loss_fn(params, batch_stats, batch, turn)
 
   return loss_fn
 

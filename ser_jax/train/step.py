@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from ser_jax import losses
 from ser_jax.batch import Batch
-from ser_jax.tasks.task import Count, Task, Totals
+from ser_jax.tasks.task import Task, Totals, Turn
 from ser_jax.train import state as states
 from ser_jax.train.sharing import Sharing
 from ser_jax.train.state import TrainState, Weights
@@ -84,11 +85,13 @@ def _train_step(
     moved, kept = states.split(params, phase.scope)
 
     def loss_of(moved, stats, batch, rng, kept=kept, phase=phase):
-      return phase.loss_fn({**kept, **moved}, stats, batch, rng, progress)
+      turn = Turn(rng, progress, axis_name)
+      return phase.loss_fn({**kept, **moved}, stats, batch, turn)
 
-    gradient = jax.value_and_grad(loss_of, has_aux=True)
     if accumulate > 1:
-      gradient = _accumulated(gradient, phase.count, accumulate, axis_name)
+      gradient = _accumulated(loss_of, accumulate, axis_name)
+    else:
+      gradient = _of_mean(loss_of, axis_name)
     (loss, (batch_stats, totals)), grads = gradient(
       moved, batch_stats, batch, jax.random.fold_in(rng, number)
     )
@@ -128,53 +131,73 @@ def several(step: Callable) -> Callable:
   return scanned
 
 
-def _accumulated(
-  gradient: Callable, amount: Count, count: int, axis_name: str | None
-) -> Callable:
-  """A gradient over microbatches, one after another in the memory of one.
-
-  Each counts by its share of what the loss is a mean over, so that the sum is
-  the gradient of the large batch. Normalisation sees each
-  microbatch by itself, and its running statistics move `count` times a step;
-  dropout draws anew for each.
+def _of_mean(loss_of: Callable, axis_name: str | None) -> Callable:
+  """The mean loss and its gradient.
 
   Args:
-    gradient: `(moved, batch_stats, batch, rng)` to `(loss, (batch_stats,
-      totals)), gradients`.
-    amount: see `Phase.count`.
-    count: microbatches; divides the examples of a device.
+    loss_of: `(moved, batch_stats, batch, rng)` to `(sum, count), batch_stats,
+      totals`.
     axis_name: the mapped axis that the batch is split over, if any.
 
   Returns:
-    A function like `gradient`.
+    `(moved, batch_stats, batch, rng)` to `(loss, (batch_stats, totals)),
+    gradients`; loss and gradients are this device's shares.
   """
+
+  def mean_of(*args):
+    total, *others = loss_of(*args)
+    return losses.mean(*total, axis_name), tuple(others)
+
+  return jax.value_and_grad(mean_of, has_aux=True)
+
+
+def _accumulated(
+  loss_of: Callable, parts: int, axis_name: str | None
+) -> Callable:
+  """The same over microbatches, one after another in the memory of one.
+
+  Sums, counts and gradients of the sums add up; the division comes last.
+  Normalisation sees each microbatch by itself, and its running statistics move
+  `parts` times a step; dropout draws anew for each.
+
+  Args:
+    loss_of: see `_of_mean`.
+    parts: microbatches; divides the examples of a device.
+    axis_name: the mapped axis that the batch is split over, if any.
+
+  Returns:
+    A function as `_of_mean` does.
+  """
+
+  def sum_of(*args):
+    (total, count), *others = loss_of(*args)
+    return total, (count, *others)
+
+  gradient = jax.value_and_grad(sum_of, has_aux=True)
 
   def whole(moved, batch_stats, batch, rng):
     # Neighbours go to different microbatches: filler, which comes last, is
     # then spread over all.
-    parts = jax.tree.map(
-      lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch
+    batches = jax.tree.map(
+      lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
     )
-    shares = jax.vmap(amount)(parts)
-    if axis_name is not None:
-      shares = jax.lax.psum(shares, axis_name)
-    shares /= jnp.maximum(shares.sum(), 1.0)
 
     def add(carry, xs):
-      stats, loss, grads = carry
-      part, share, number = xs
-      (more, (stats, totals)), slopes = gradient(
+      stats, sums = carry
+      part, number = xs
+      (total, (count, stats, totals)), grads = gradient(
         moved, stats, part, jax.random.fold_in(rng, number)
       )
-      grads = jax.tree.map(lambda g, s: g + share * s, grads, slopes)
-      return (stats, loss + share * more, grads), totals
+      return (stats, jax.tree.map(jnp.add, sums, (total, count, grads))), totals
 
-    start = (batch_stats, jnp.zeros(()), jax.tree.map(jnp.zeros_like, moved))
-    (batch_stats, loss, grads), totals = jax.lax.scan(
-      add, start, (parts, shares, jnp.arange(count))
+    zeros = jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, moved)
+    (batch_stats, (total, count, grads)), totals = jax.lax.scan(
+      add, (batch_stats, zeros), (batches, jnp.arange(parts))
     )
+    share = losses.mean(jnp.ones(()), count, axis_name)
+    grads = jax.tree.map(lambda grad: share * grad, grads)
     totals = jax.tree.map(lambda x: x.sum(axis=0), totals)
-    return (loss, (batch_stats, totals)), grads
+    return (share * total, (batch_stats, totals)), grads
 
   return whole
 

@@ -15,6 +15,7 @@ from ser_jax.errors import UserError
 from ser_jax.models.adversarial_autoencoder import AdversarialAutoencoder
 from ser_jax.tasks import adversarial_autoencoder as aae_task
 from ser_jax.tasks.adversarial_autoencoder import SCOPES
+from ser_jax.tasks.task import Turn
 from ser_jax.train import state as states_of
 from ser_jax.train.state import init_state
 from ser_jax.train.step import train_step
@@ -43,9 +44,7 @@ def make_batch(seed=0):
 def make_task(axis_name=None):
   model = AdversarialAutoencoder(classes=3, axis_name=axis_name, **NET)
   tx = optax.with_extra_args_support(optax.sgd(0.1))
-  return aae_task.adversarial_autoencoder(
-    model, dict.fromkeys(SCOPES, tx), axis_name=axis_name
-  )
+  return aae_task.adversarial_autoencoder(model, dict.fromkeys(SCOPES, tx))
 
 
 TRACES = []
@@ -122,7 +121,7 @@ def test_each_phase_sees_what_the_one_before_left():
   key = jax.random.fold_in(states_of.key_for(start().seed, states_of.STEP), 0)
   key = jax.random.fold_in(key, 2)
   found = [
-    loss_of(s.params, s.batch_stats, batch, key, 0.0)[1][1]
+    loss_of(s.params, s.batch_stats, batch, Turn(key, 0.0))[2]
     for s in (states[2], states[0])
   ]
   name = "generator_z_loss"
@@ -242,9 +241,9 @@ def test_frames_past_the_length_are_not_reconstructed():
     jnp.array([1.0, 1.0, 0.0]),
     zeros, zeros,
   )  # fmt: skip
-  loss_fn = aae_task._reconstruction(Zeros(), None)
-  loss, _ = loss_fn({}, {}, batch, jax.random.key(0), 0.0)
-  assert float(loss) == pytest.approx((1 + 1 + 16) / 3)
+  loss_fn = aae_task._reconstruction(Zeros())
+  loss, *_ = loss_fn({}, {}, batch, Turn(jax.random.key(0), 0.0))
+  assert tuple(map(float, loss)) == pytest.approx((1 + 1 + 16, 3))
 
 
 def stages_of(words="utt_aae", **changes):
@@ -258,7 +257,7 @@ def stages_of(words="utt_aae", **changes):
     asked.append((epochs, factor))
     return optax.sgd(factor)
 
-  return aae_task.stages(None, config, optimizer, None), asked
+  return aae_task.stages(None, config, optimizer), asked
 
 
 @pytest.mark.parametrize(
@@ -295,7 +294,7 @@ def test_a_rate_of_zero_is_refused():
   config = aae.get_config()
   config.task.rates.generator = 0.0
   with pytest.raises(UserError, match="rates.generator=0.0 must be positive"):
-    aae_task.stages(None, config, None, None)
+    aae_task.stages(None, config, None)
 
 
 @pytest.mark.parametrize("frames", [0, 256])

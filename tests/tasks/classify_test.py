@@ -6,8 +6,12 @@ import optax
 import pytest
 
 from configs import common
+from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.tasks import classify, table
+from ser_jax.tasks.task import Turn
+
+TURN = Turn(jax.random.key(1), 0.0)
 
 
 class TwoHeads(nn.Module):
@@ -36,9 +40,7 @@ def test_the_loss_is_the_average_of_the_heads(batch):
   """The dual-level model's loss (Wang et al. 2020, section 2.3.1)."""
   task = classify.classify(TwoHeads(), optax.sgd(0.1))
   params, stats = task.init(jax.random.key(0), batch)
-  loss, (_, totals) = task.phases[0].loss_fn(
-    params, stats, batch, jax.random.key(1), jnp.zeros(())
-  )
+  loss, _, totals = task.phases[0].loss_fn(params, stats, batch, TURN)
   outputs = TwoHeads().apply(
     {"params": params}, batch.inputs, batch.lengths, train=True
   )
@@ -47,7 +49,9 @@ def test_the_loss_is_the_average_of_the_heads(batch):
     -jax.nn.log_softmax(outputs["heads"][name])[jnp.arange(4), labels].mean()
     for name in "ab"
   ]
-  assert float(loss) == pytest.approx(float(sum(each) / 2), rel=1e-5)
+  assert float(losses.mean(*loss)) == pytest.approx(
+    float(sum(each) / 2), rel=1e-5
+  )
   assert float(totals["loss"][1]) == 4.0
   correct = outputs["logits"][:4].argmax(axis=1) == labels
   assert float(totals["wa"][0]) == float(correct.sum())
@@ -59,10 +63,8 @@ def test_a_softmax_may_stand_before_the_cross_entropy(batch):
   for twice in (False, True):
     task = classify.classify(TwoHeads(), optax.sgd(0.1), double_softmax=twice)
     params, stats = task.init(jax.random.key(0), batch)
-    loss, (_, totals) = task.phases[0].loss_fn(
-      params, stats, batch, jax.random.key(1), jnp.zeros(())
-    )
-    values.append((float(loss), totals["wa"]))
+    loss, _, totals = task.phases[0].loss_fn(params, stats, batch, TURN)
+    values.append((float(losses.mean(*loss)), totals["wa"]))
   outputs = TwoHeads().apply(
     {"params": params}, batch.inputs, batch.lengths, train=True
   )
@@ -82,16 +84,16 @@ def test_heads_count_by_their_shares(batch):
       outputs = super().__call__(inputs, lengths, train=train)
       return outputs | {"shares": {"a": 0.75, "b": 0.25}}
 
-  losses = {}
+  slopes = {}
   for model in (Shared(), TwoHeads()):
     task = classify.classify(model, optax.sgd(0.1))
     params, stats = task.init(jax.random.key(0), batch)
-    loss = lambda params, task=task, stats=stats: task.phases[0].loss_fn(  # noqa: E731
-      params, stats, batch, jax.random.key(1), jnp.zeros(())
-    )[0]
-    losses[type(model)] = jax.grad(loss)(params)
+    loss = lambda params, task=task, stats=stats: losses.mean(  # noqa: E731
+      *task.phases[0].loss_fn(params, stats, batch, TURN)[0]
+    )
+    slopes[type(model)] = jax.grad(loss)(params)
   for name, share in (("a", 0.75), ("b", 0.25)):
-    one, other = (losses[kind][name]["kernel"] for kind in (Shared, TwoHeads))
+    one, other = (slopes[kind][name]["kernel"] for kind in (Shared, TwoHeads))
     np.testing.assert_allclose(one, other * share / 0.5, rtol=1e-5)
 
 
@@ -110,7 +112,7 @@ def test_scores_are_probabilities_of_the_averaged_logits(batch):
 def test_one_stage_of_the_config_s_epochs():
   config = common.get_config()
   stages = table.TASKS[config.task.name](
-    TwoHeads(), config, lambda epochs: optax.sgd(0.1), None
+    TwoHeads(), config, lambda epochs: optax.sgd(0.1)
   )
   assert [(s.name, s.epochs, s.takes) for s in stages] == [
     ("train", config.epochs, ())

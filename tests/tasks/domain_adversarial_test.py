@@ -10,10 +10,12 @@ import numpy as np
 import optax
 import pytest
 
+from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.nn.gradient_reversal import reverse_gradient
 from ser_jax.tasks import classify, domain_adversarial
+from ser_jax.tasks.task import Turn
 from ser_jax.train.state import init_state
 from ser_jax.train.step import train_step
 
@@ -69,9 +71,11 @@ def make(gamma=2.5, **options):
 
 def gradients(task, params, batch, progress):
   def loss(params):
-    return task.phases[0].loss_fn(
-      params, {"calls": jnp.zeros(())}, batch, jax.random.key(1), progress
+    turn = Turn(jax.random.key(1), progress)
+    pair, *others = task.phases[0].loss_fn(
+      params, {"calls": jnp.zeros(())}, batch, turn
     )
+    return losses.mean(*pair), tuple(others)
 
   return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
@@ -190,4 +194,4 @@ def test_no_stage_is_made_without_an_adversary(model, gamma, message):
   task = {"gamma": gamma, "label_smoothing": 0.0, "legacy_thesis_loss": False}
   config = ml_collections.ConfigDict({"epochs": 1, "task": task})
   with pytest.raises(UserError, match=message):
-    domain_adversarial.stages(model, config, lambda _: optax.sgd(0.5), None)
+    domain_adversarial.stages(model, config, lambda _: optax.sgd(0.5))

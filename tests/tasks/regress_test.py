@@ -11,9 +11,11 @@ import pytest
 
 from benchmarks import systems
 from configs import adieu
+from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.errors import UserError
 from ser_jax.tasks import regress, table
+from ser_jax.tasks.task import Turn
 from ser_jax.train.compile import Program
 from ser_jax.train.devices import make_layout
 from ser_jax.train.state import init_state
@@ -54,9 +56,13 @@ def valid(batch):
 
 
 def loss_of(task, params, batch):
-  return task.phases[0].loss_fn(
-    params, {}, jax.tree.map(jnp.asarray, batch), jax.random.key(1), 0.0
+  pair, _, totals = task.phases[0].loss_fn(
+    params,
+    {},
+    jax.tree.map(jnp.asarray, batch),
+    Turn(jax.random.key(1), 0.0),
   )
+  return losses.mean(*pair), totals
 
 
 @pytest.mark.parametrize("objective", regress.OBJECTIVES)
@@ -64,7 +70,7 @@ def test_losses_are_of_valid_frames(objective):
   task = regress.regress(Net(), optax.sgd(0.1), objective=objective)
   batch = batch_of()
   params, _ = task.init(jax.random.key(0), batch)
-  loss, (_, totals) = loss_of(task, params, batch)
+  loss, totals = loss_of(task, params, batch)
   scores = np.float64(task.predict(params, {}, batch)["scores"])
   x, y = scores[valid(batch)], np.float64(batch.targets["contours"])
   y = y[valid(batch)]
@@ -107,7 +113,6 @@ def steps_under(batches, objective, each, **changes):
     tx,
     objective=objective,
     per_sequence=each,
-    axis_name=layout.axis_name,
   )
 
   def train(state, item, statistics, constants, frames):
@@ -146,7 +151,7 @@ def test_an_unknown_objective_is_refused():
     task=types.SimpleNamespace(objective="mae", per_sequence=False), epochs=1
   )
   with pytest.raises(UserError, match="must be one of ccc, mse"):
-    table.TASKS["regress"](Net(), config, lambda epochs: optax.sgd(0.1), None)
+    table.TASKS["regress"](Net(), config, lambda epochs: optax.sgd(0.1))
 
 
 def test_microbatches_of_squared_errors_equal_the_large_batch():

@@ -81,7 +81,7 @@ def programs(layout, sharded=False):
   tx = optax.inject_hyperparams(optax.adam)(learning_rate=1e-2)
   if sharded:
     tx = sharing(tx, layout.axis_name)
-  task = classify(Net(layout.axis_name), tx, axis_name=layout.axis_name)
+  task = classify(Net(layout.axis_name), tx)
 
   def train(state, item, statistics, constants, frames):
     return train_step(

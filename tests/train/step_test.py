@@ -6,11 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from ser_jax import losses
 from ser_jax.batch import Batch
 from ser_jax.tasks.task import Phase, Task
 from ser_jax.train.state import init_state, split
 from ser_jax.train.step import train_step
+
+ONE = jnp.ones(())
 
 
 def batch():
@@ -27,18 +28,18 @@ def two_phases(order=("generator", "critic")):
       "seen": jnp.zeros((), jnp.int32)
     }
 
-  def generator(params, stats, batch, rng, progress):
+  def generator(params, stats, batch, turn):
     loss = 0.1 * params["w"] + 7.0 * params["v"]
-    totals = {"noise": (jax.random.uniform(rng), jnp.array(1.0))}
-    return loss, ({"seen": stats["seen"] + 1}, totals)
+    totals = {"noise": (jax.random.uniform(turn.rng), ONE)}
+    return (loss, ONE), {"seen": stats["seen"] + 1}, totals
 
-  def critic(params, stats, batch, rng, progress):
+  def critic(params, stats, batch, turn):
     loss = params["w"] * params["v"]
     totals = {
-      "progress": (progress, jnp.array(1.0)),
-      "noise2": (jax.random.uniform(rng), jnp.array(1.0)),
+      "progress": (turn.progress, ONE),
+      "noise2": (jax.random.uniform(turn.rng), ONE),
     }
-    return loss, ({"seen": stats["seen"] * 10}, totals)
+    return (loss, ONE), {"seen": stats["seen"] * 10}, totals
 
   phases = {
     "generator": Phase("generator", ("w",), generator, optax.sgd(1.0)),
@@ -105,21 +106,18 @@ def test_keys_differ_by_step_and_phase_and_repeat_with_the_seed():
   assert float(two["progress"][0]) == pytest.approx(0.1)
 
 
-def regression(axis_name=None):
+def regression():
   """Squared error of a line, weighted, in a phase; counts what it saw."""
 
   def init(rng, batch):
     del rng, batch
     return {"line": jnp.ones(3)}, {"seen": jnp.zeros(())}
 
-  def loss_fn(params, stats, batch, rng, progress):
-    del rng, progress
+  def loss_fn(params, stats, batch, turn):
+    del turn
     error = batch.inputs["x"] @ params["line"] - batch.inputs["y"]
-    total, count = jnp.sum(error**2 * batch.weight), batch.weight.sum()
-    return losses.mean(total, count, axis_name), (
-      {"seen": stats["seen"] + 1},
-      {"loss": (total, count)},
-    )
+    loss = jnp.sum(error**2 * batch.weight), batch.weight.sum()
+    return loss, {"seen": stats["seen"] + 1}, {"loss": loss}
 
   tx = optax.with_extra_args_support(optax.sgd(0.1))
   return Task(init, (Phase("fit", None, loss_fn, tx),), lambda *a: {})
@@ -157,7 +155,7 @@ def test_microbatches_equal_the_large_batch():
   halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), large)
   over_devices = jax.vmap(
     lambda state, half: train_step(
-      state, half, task=regression("data"), total_steps=10, axis_name="data",
+      state, half, task=regression(), total_steps=10, axis_name="data",
       accumulate=2,
     ),
     in_axes=(None, 0), axis_name="data",
