@@ -134,7 +134,7 @@ class Bench:
     self.engine: Engine = runs.make_engines(experiment)[-1]
     group = experiment.groups[0]
     self.state = self.layout.place_runs(
-      runs.initial_state(experiment, self.stage.task, group)
+      runs.initial_state(experiment, self.stage, group)
     )
     self.statistics = runs.group_statistics(experiment, group)
     self._weights = self.state.weights

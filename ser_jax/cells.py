@@ -57,7 +57,7 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   run = group[number]
   runs.require_trained(found, group)
   trained = runs.restore_best(found, group)
-  fresh = runs.initial_state(found, found.stages[-1].task, group).weights
+  fresh = runs.initial_state(found, found.stages[-1], group).weights
   weights = [jax.tree.map(lambda x: x[number], w) for w in (trained, fresh)]
   name, windows = choose(found, run, recording)
   samples, activations, untrained = hear(found, run, weights, windows, name)

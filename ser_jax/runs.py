@@ -22,7 +22,7 @@ from ser_jax.data.dataset import Dataset
 from ser_jax.data.examples import Source, example_batch
 from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
-from ser_jax.tasks.task import Stage, Task
+from ser_jax.tasks.task import Stage
 from ser_jax.train import groups, loop, optimizers, processes
 from ser_jax.train.books import Books, Settings, is_complete
 from ser_jax.train.checkpoint import Checkpoints, read_arrays, read_progress
@@ -36,6 +36,7 @@ from ser_jax.train.state import (
   augmentation_key,
   init_opt_state,
   init_state,
+  stage_seed,
 )
 from ser_jax.train.step import predict_step, several, train_step
 
@@ -130,7 +131,7 @@ def _make_engine(
 
 def initial_state(
   experiment: Experiment,
-  task: Task,
+  stage: Stage,
   group: Group,
   taken: Weights | None = None,
 ) -> TrainState:
@@ -138,14 +139,14 @@ def initial_state(
 
   Args:
     experiment: what is run.
-    task: of the stage.
+    stage: that begins.
     group: runs of one program.
     taken: groups of the stage before, in place of freshly drawn ones.
 
   Returns:
     The states; optimizers have not moved.
   """
-  starting = _starter(task)
+  starting = _starter(stage)
   state = jax.device_get(starting(*_arguments(experiment, group), taken))
   settings = experiment.config.optimizer
   if not settings.learning_rates:
@@ -157,16 +158,16 @@ def initial_state(
 
 
 @functools.lru_cache(maxsize=4)
-def _starter(task: Task) -> Callable:
-  """Initialisation, compiled once for all groups of a task."""
+def _starter(stage: Stage) -> Callable:
+  """Initialisation, compiled once for all groups of a stage."""
 
   @jax.jit
   def start(seeds, batch, taken):
-    state = _fresh(task)(seeds, batch)
+    state = _fresh(stage)(seeds, batch)
     if taken is None:
       return state
     params = state.params | taken.params
-    restart = functools.partial(init_opt_state, phases=task.phases)
+    restart = functools.partial(init_opt_state, phases=stage.task.phases)
     return state.replace(
       params=params,
       batch_stats=state.batch_stats | taken.batch_stats,
@@ -177,9 +178,13 @@ def _starter(task: Task) -> Callable:
   return start
 
 
-def _fresh(task: Task) -> Callable:
+def _fresh(stage: Stage) -> Callable:
   """What makes the first states of seeds, given a batch."""
-  return jax.vmap(functools.partial(init_state, task=task), in_axes=(0, None))
+
+  def first(seed, batch):
+    return init_state(stage_seed(seed, stage.number), batch, stage.task)
+
+  return jax.vmap(first, in_axes=(0, None))
 
 
 def _arguments(
@@ -229,7 +234,7 @@ def train_group(
     taken = None
     if stage.takes:
       taken = _taken(layout.fetch_runs(best), stage.takes)
-    fresh = initial_state(experiment, stage.task, group, taken)
+    fresh = initial_state(experiment, stage, group, taken)
     hooks = loop.Hooks(
       score=lambda run, scores: predictions.score(
         dataset, experiment.statistics[run.fold], run, scores
@@ -264,6 +269,7 @@ def _settings(experiment: Experiment, stage: Stage) -> Settings:
   config = experiment.config
   return Settings(
     stage=stage.name,
+    number=stage.number,
     epochs=stage.epochs,
     steps=experiment.steps,
     metric=config.selection.metric,
@@ -319,7 +325,7 @@ def _restore(
 ) -> tuple[Weights, ...]:
   """Weights of a group's final stage on the host, by their names there."""
   stage = experiment.stages[-1]
-  state = jax.eval_shape(_fresh(stage.task), *_arguments(experiment, group))
+  state = jax.eval_shape(_fresh(stage), *_arguments(experiment, group))
   like, folder = state.weights, _checkpoints(experiment, group, stage)
   likes = dict.fromkeys(names, like)
   found = processes.read(lambda: read_arrays(folder, likes), likes)

@@ -219,7 +219,7 @@ def test_cells_hear_what_the_model_was_trained_on(
   config.data.inputs.waveform.update(plain)
   found = experiment.make_experiment(config, tmp_path)
   ((run,),) = found.groups
-  state = runs.initial_state(found, found.stages[-1].task, [run])
+  state = runs.initial_state(found, found.stages[-1], [run])
   weights = jax.tree.map(lambda x: jnp.array(x[0]), state.weights)
   samples, heard = cells.hear(found, run, [weights], run.test[:1], "one")
   model = experiment.make_model(config, classes=2)

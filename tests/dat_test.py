@@ -83,7 +83,7 @@ def test_the_speaker_head_of_the_code_knows_every_speaker(
   for words, size in (("depth1,gamma2.5", 7), ("depth1,gamma2.5,legacy", 10)):
     config = small(synthetic_shards, words)
     found = experiment.make_experiment(config, tmp_path)
-    state = initial_state(found, found.stages[-1].task, found.groups[0])
+    state = initial_state(found, found.stages[-1], found.groups[0])
     *_, last = jax.tree.leaves(state.params["speaker_head"])
     assert last.shape[-1] == size
 

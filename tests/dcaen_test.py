@@ -120,7 +120,7 @@ def last_params(config, workdir, stage):
   opened = experiment.make_experiment(config, workdir)
   group = opened.groups[0]
   stages = {stage.name: stage for stage in opened.stages}
-  state = runs.initial_state(opened, stages[stage].task, group)
+  state = runs.initial_state(opened, stages[stage], group)
   folder = workdir / "checkpoints" / group[0].name / stage
   with Checkpoints(folder) as checkpoints:
     return checkpoints.restore({"best": state.weights})["best"].params
@@ -170,15 +170,27 @@ def test_an_average_begins_with_what_the_stage_before_left(
   config = small(synthetic_shards, "e_uf")
   config.optimizer.name = "schedule_free_adamw"
   opened = experiment.make_experiment(config, tmp_path)
-  group, task = opened.groups[0], opened.stages[-1].task
-  drawn = runs.initial_state(opened, task, group).weights
+  group, stage = opened.groups[0], opened.stages[-1]
+  drawn = runs.initial_state(opened, stage, group).weights
   left = jax.tree.map(np.ones_like, drawn.params["features"])
   taken = drawn.replace(params={"features": left}, batch_stats={})
-  start = runs.initial_state(opened, task, group, taken).weights.params
+  start = runs.initial_state(opened, stage, group, taken).weights.params
   for leaf in jax.tree.leaves(start.pop("features")):
     np.testing.assert_allclose(leaf, 1.0, rtol=1e-6)
   for name, tree in start.items():
     jax.tree.map(np.testing.assert_array_equal, tree, drawn.params[name])
+
+
+def test_stages_draw_keys_of_their_own(synthetic_shards, tmp_path):
+  """The first by the run's own seed, as a single stage does."""
+  config = small(synthetic_shards, "e_uf", seeds=(3, 4))
+  opened = experiment.make_experiment(config, tmp_path)
+  (group, _), stages = opened.groups, opened.stages
+  seeds = [
+    int(runs.initial_state(opened, stage, group).seed[0]) for stage in stages
+  ]
+  assert seeds[0] == 3
+  assert seeds[1] not in (3, 4)
 
 
 @pytest.mark.parametrize("stacked", ["loop", "vmap"])
@@ -220,7 +232,7 @@ def test_predictions_have_attention_and_embeddings(synthetic_shards, tmp_path):
   config = small(synthetic_shards, "dcaen")
   opened = experiment.make_experiment(config, tmp_path)
   engine, group = runs.make_engines(opened)[-1], opened.groups[0]
-  state = runs.initial_state(opened, opened.stages[-1].task, group)
+  state = runs.initial_state(opened, opened.stages[-1], group)
   stats = runs.group_statistics(opened, group)
   row = group[0].test[None], np.ones((1, 8), np.float32)
   ((frames, item),) = opened.source.items([row])

@@ -198,9 +198,9 @@ def test_a_rate_that_diverges_is_told_of_and_left_out(shards, tmp_path, runs):
 def test_initialisation_compiles_once_for_all_runs(shards, tmp_path):
   config = small(shards, "base1", seeds=(0, 1))
   found = experiment.make_experiment(config, tmp_path)
-  task = found.stages[-1].task
-  one, other = (initial_state(found, task, g) for g in found.groups)
-  assert _starter(task)._cache_size() == 1
+  stage = found.stages[-1]
+  one, other = (initial_state(found, stage, g) for g in found.groups)
+  assert _starter(stage)._cache_size() == 1
   kernels = [jax.tree.leaves(state.params)[-1] for state in (one, other)]
   assert (kernels[0] != kernels[1]).any()
 

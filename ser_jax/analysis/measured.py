@@ -80,7 +80,7 @@ class _Steps:
     group = experiment.groups[0]
     self._engine = engine
     self._state = engine.layout.place_runs(
-      runs.initial_state(experiment, stage.task, group)
+      runs.initial_state(experiment, stage, group)
     )
     self._statistics = runs.group_statistics(experiment, group)
     self._pending = None

@@ -1,4 +1,4 @@
-"""(seed, epoch) -> which utterance is in which batch: the only such source.
+"""(seed, stage, epoch) -> which utterance is in which batch: the one source.
 
 An epoch's utterances are spread evenly over a fixed number of steps, so that
 folds of unequal size share one step count, and no batch is a small remainder.
@@ -32,6 +32,7 @@ def training_rows(
   epoch: int,
   steps: int,
   batch_size: int,
+  stage: int = 0,
 ) -> Rows:
   """The batches of one epoch.
 
@@ -41,11 +42,12 @@ def training_rows(
     epoch: counted from 0.
     steps: rows to make; each holds at least one utterance.
     batch_size: the static batch size.
+    stage: counted from 0.
 
   Returns:
     Positions (0 for filler) and weights (1, or 0 for filler).
   """
-  order = np.random.default_rng([seed, epoch]).permutation(indices)
+  order = np.random.default_rng([seed, epoch, stage]).permutation(indices)
   return _spread(order, steps, batch_size)
 
 

@@ -65,7 +65,7 @@ def stages(
   first = feature_task(model, optimizer(epochs), label_smoothing=smoothing)
   return (
     Stage("features", first, epochs),
-    Stage("joint", task, config.epochs, takes=("features",)),
+    Stage("joint", task, config.epochs, takes=("features",), number=1),
   )
 
 

@@ -91,9 +91,12 @@ class Stage:
     task: what is trained.
     epochs: passes over the training part.
     takes: parameter groups taken over from the stage before.
+    number: of the stage within its experiment, from 0: each draws batches and
+      keys of its own.
   """
 
   name: str
   task: Task
   epochs: int
   takes: tuple[str, ...] = ()
+  number: int = 0

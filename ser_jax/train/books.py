@@ -11,6 +11,7 @@ class Settings:
 
   Attributes:
     stage: the stage's name, for logs.
+    number: of the stage within its experiment.
     epochs: passes over the training part.
     steps: steps in an epoch.
     metric: what validation is judged by; ties go to the lower loss.
@@ -19,6 +20,7 @@ class Settings:
   """
 
   stage: str
+  number: int
   epochs: int
   steps: int
   metric: str

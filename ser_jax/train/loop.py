@@ -165,14 +165,16 @@ def fit(
   return training.best, training.last, books
 
 
-def epoch_rows(
-  runs: Sequence[Run], epoch: int, *, steps: int, batch_size: int
-) -> list[Row]:
-  """Positions and weights, runs first, of every step of an epoch."""
+def epoch_rows(runs: Sequence[Run], epoch: int, **rows: int) -> list[Row]:
+  """Positions and weights, runs first, of every step of an epoch.
+
+  Args:
+    runs: a group.
+    epoch: counted from 0.
+    **rows: `steps`, `batch_size` and `stage`, see `order.training_rows`.
+  """
   each = [
-    order.training_rows(
-      run.train, seed=run.seed, epoch=epoch, steps=steps, batch_size=batch_size
-    )
+    order.training_rows(run.train, seed=run.seed, epoch=epoch, **rows)
     for run in runs
   ]
   index = np.stack([index for index, _ in each], axis=1)
@@ -185,7 +187,13 @@ def _rows(
 ) -> Iterator[Row]:
   """Positions and weights of every step left, from a row of an epoch on."""
   for number in range(epoch, settings.epochs):
-    rows = epoch_rows(runs, number, steps=settings.steps, batch_size=size)
+    rows = epoch_rows(
+      runs,
+      number,
+      steps=settings.steps,
+      batch_size=size,
+      stage=settings.number,
+    )
     yield from rows[row if number == epoch else 0 :]
 
 

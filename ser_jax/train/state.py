@@ -11,7 +11,7 @@ from ser_jax.tasks.task import Phase, Task
 from ser_jax.train.optimizers import evaluated
 
 # What a key derived from the root key is for.
-INIT, STEP, AUGMENT = 0, 1, 2
+INIT, STEP, AUGMENT, STAGES = 0, 1, 2, 3
 
 
 @flax.struct.dataclass
@@ -50,6 +50,13 @@ class TrainState:
 def key_for(seed: UInt32[Array, ""], purpose: int) -> Array:
   """The root key of a purpose."""
   return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def stage_seed(seed: UInt32[Array, ""], stage: int) -> UInt32[Array, ""]:
+  """The root of a stage's keys, which is the run's own seed in the first."""
+  if stage == 0:
+    return seed
+  return jax.random.bits(key_for(seed, STAGES + stage), dtype=jnp.uint32)
 
 
 def augmentation_key(state: TrainState) -> Array:

@@ -16,12 +16,14 @@ def test_batches_are_even():
   assert weight.sum(axis=1).tolist() == [7, 7, 7, 6]
 
 
-def test_order_is_a_function_of_seed_and_epoch():
+def test_order_is_a_function_of_seed_stage_and_epoch():
   indices = np.arange(27)
   one = order.training_rows(indices, epoch=1, **ROWS)[0]
   assert (one == order.training_rows(indices, epoch=1, **ROWS)[0]).all()
   assert (one != order.training_rows(indices, epoch=2, **ROWS)[0]).any()
   other = order.training_rows(indices, epoch=1, **(ROWS | {"seed": 4}))[0]
+  assert (one != other).any()
+  other = order.training_rows(indices, epoch=1, stage=1, **ROWS)[0]
   assert (one != other).any()
   # Nor does a seed go through the orders of the next, an epoch later.
   other = order.training_rows(indices, epoch=0, **(ROWS | {"seed": 4}))[0]

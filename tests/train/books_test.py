@@ -16,6 +16,7 @@ from ser_jax.train.books import (
 
 SETTINGS = Settings(
   stage="train",
+  number=0,
   epochs=10,
   steps=4,
   metric="uar",

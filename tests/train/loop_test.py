@@ -138,6 +138,7 @@ class Bench:
     )
     settings = Settings(
       stage="train",
+      number=0,
       epochs=EPOCHS,
       steps=STEPS,
       metric="wa",

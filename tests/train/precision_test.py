@@ -40,8 +40,8 @@ def one_batch(name):
     name, batch_size=8, parallel__data=1, **SMALL[name]
   )
   made = systems.make_experiment(config, held=535)
-  task, group = made.stages[-1].task, made.groups[0][:1]
-  state = jax.tree.map(lambda x: x[0], runs.initial_state(made, task, group))
+  stage, group = made.stages[-1], made.groups[0][:1]
+  state = jax.tree.map(lambda x: x[0], runs.initial_state(made, stage, group))
   frames, item = next(
     made.source.items([(group[0].train[None, :8], np.ones((1, 8), np.float32))])
   )
@@ -54,7 +54,11 @@ def one_batch(name):
     ),
   )
   batch = made.source.gather(constants, item, frames)
-  return task, state, prepare(batch, statistics, made.dataset.examples.plans)
+  return (
+    stage.task,
+    state,
+    prepare(batch, statistics, made.dataset.examples.plans),
+  )
 
 
 def products_of(lowered):
