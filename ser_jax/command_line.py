@@ -87,11 +87,11 @@ def start(run: Callable[[list[str]], int]) -> None:
     try:
       return run(argv)
     except UserError as error:
-      message = str(error)
+      message, status = str(error), error.status
     except OSError as error:
-      message = _refused(error)
+      message, status = _refused(error), UserError.status
     print(f"error: {message}", file=sys.stderr)
-    return 2
+    return status
 
   memory.keep_freed()
   absl_logging.set_verbosity(absl_logging.WARNING)

@@ -45,6 +45,13 @@ def test_what_the_system_refuses_is_one_line(body, told):
   assert text.count("\n") == 1 and "free space" in text
 
 
+def test_an_experiment_without_a_finite_run_ends_as_one_with_some():
+  """Bad input is 2; a run that diverged is 1, others or not."""
+  raising = "from ser_jax.train.loop import Diverged; raise Diverged('lost')"
+  assert run(raising).returncode == 1
+  assert run(raising.replace("Diverged", "UserError")).returncode == 2
+
+
 def test_what_is_no_flag_is_one_line():
   with pytest.raises(UserError, match="what is a.wav[?] Only --mode=predict"):
     command_line.refuse_arguments(["ser_jax.main", "a.wav"])

@@ -375,9 +375,7 @@ def _choose(
         f"of fold {numbered.name}: give names in quotes, \"('{one}',)\"."
       )
     if fold.name in chosen:
-      raise UserError(
-        f"config.protocol.folds has fold {fold.name} twice: give it once."
-      )
+      raise UserError(f"config.protocol.folds has fold {fold.name} twice.")
     chosen[fold.name] = fold
   return tuple(chosen)
 
@@ -388,7 +386,9 @@ def _check(
   """No empty side, and no class that only validation or test has."""
   for side in ("train", "validation", "test"):
     if not len(getattr(fold, side)):
-      raise UserError(f"protocol: fold {fold.name} has no {side} utterance.")
+      raise UserError(
+        f"config.protocol leaves {fold.name} no {side} utterance: change it."
+      )
   known = set(labels[fold.train])
   for side in ("validation", "test"):
     unseen = set(labels[getattr(fold, side)]) - known

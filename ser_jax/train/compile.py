@@ -247,9 +247,9 @@ class Program:
       self._executables[frames] = self._layout.compiled(lowered)
       self.compile_seconds[frames] = time.perf_counter() - start
       LOG.info(
-        "compiled %s for %s in %.1f s",
+        "compiled %s%s in %.1f s",
         self._name,
-        dict(frames),
+        f" for {dict(frames)}" if frames else "",
         self.compile_seconds[frames],
       )
     return self._executables[frames](state, item, statistics, constants)

@@ -75,6 +75,8 @@ class Hooks:
 class Diverged(UserError):
   """Losses or weights of a whole group are not finite; no use going on."""
 
+  status = 1  # as where some of the runs are given up
+
 
 class Stopped(Exception):
   """The process was asked to stop; a checkpoint has been written."""
