@@ -97,6 +97,8 @@ def synthetic_shards(tmp_path_factory):
   def build(features: str, speeds: tuple[float, ...] = ()) -> pathlib.Path:
     played = ",".join(map(str, speeds))
     out = folder / f"{features}{played}"
+    if out.exists():  # whole, whatever another process is building
+      return out
     with open(folder / "building", "w") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX)
       if not out.exists():
