@@ -51,7 +51,8 @@ def layouts(loss, params, x):
   def descend(params):
     return jax.lax.scan(step, params, None, length=3)[0]
 
-  text = descend.lower(params).compile().as_text()
+  fused = {"xla_cpu_use_fusion_emitters": True}  # as trainings compile
+  text = descend.lower(params).compile(fused).as_text()
   return set(re.findall(r"dim_labels=([\w>-]+)", text))
 
 

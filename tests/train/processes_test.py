@@ -28,8 +28,10 @@ def command(shards, workdir, *more):
 
 
 def environment(devices, **changes):
-  flags = f"--xla_force_host_platform_device_count={devices}"
-  changes["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0"
+  count = "--xla_force_host_platform_device_count"
+  flags = os.environ["XLA_FLAGS"].split()
+  flags = [flag for flag in flags if not flag.startswith(count)]
+  changes["XLA_FLAGS"] = " ".join([*flags, f"{count}={devices}"])
   return os.environ | changes | {"JAX_PLATFORMS": "cpu"}
 
 

@@ -15,7 +15,7 @@ from ser_jax.errors import UserError
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.tasks.classify import classify
-from ser_jax.train.compile import Program
+from ser_jax.train.compile import OPTIONS, Program
 from ser_jax.train.devices import make_layout
 from ser_jax.train.placement import fitting
 from ser_jax.train.sharing import sharing
@@ -262,13 +262,15 @@ def test_a_run_s_weights_change_where_they_lie():
   item = layout.place_item(np.ones((1, SIZE, 512), np.float32))
   program = Program(layout, train, trains=True, name="train")
   lowered = program.lower(layout.place_runs(state), item, {}, {}, ())
-  found = lowered.compile().memory_analysis()
+  fused = {"xla_cpu_use_fusion_emitters": True}  # as trainings compile
+  found = lowered.compile(fused).memory_analysis()
   assert found.alias_size_in_bytes >= 3 * weight.nbytes
   assert found.temp_size_in_bytes < 1.1 * weight.nbytes
 
 
-def test_products_on_cpus_are_eigen_s():
+def test_products_on_cpus_are_eigen_s(monkeypatch):
   """YNNPACK's take up to two thirds longer; its sums are the faster ones."""
+  monkeypatch.setitem(OPTIONS["cpu"], "xla_cpu_use_fusion_emitters", True)
   x, layout = np.ones((64, 512), np.float32), layout_of()
   lowered = jax.jit(lambda x, w: (x @ w, x.sum(0))).lower(x, x.T)
   text = layout.compiled(lowered).as_text()

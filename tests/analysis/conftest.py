@@ -1,0 +1,18 @@
+"""Programs that are read are fused as those of trainings are."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fused_as_in_trainings():
+  """In place of the whole suite's flags, which save time in compiling."""
+  compile_quickly = jax.stages.Lowered.compile
+
+  def compile_fused(lowered, compiler_options=None):
+    fused = {"xla_cpu_use_fusion_emitters": True}
+    return compile_quickly(lowered, fused | (compiler_options or {}))
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax.stages.Lowered, "compile", compile_fused)
+    yield
