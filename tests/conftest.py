@@ -8,20 +8,9 @@ import pathlib
 import subprocess
 import sys
 
-# Compiling takes longer than running here: half as long without optimisation,
-# and a third of that where fusions go straight to LLVM, in one module. What
-# starts Python without these flags compiles as trainings do.
-os.environ.setdefault(
-  "XLA_FLAGS",
-  " ".join(
-    (
-      "--xla_force_host_platform_device_count=8",
-      "--xla_backend_optimization_level=0",
-      "--xla_cpu_use_fusion_emitters=false",
-      "--xla_cpu_parallel_codegen_split_count=1",
-    )
-  ),
-)
+from tests.compiling import FLAGS
+
+os.environ.setdefault("XLA_FLAGS", FLAGS)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -3,6 +3,8 @@
 import jax
 import pytest
 
+from tests.compiling import AS_TRAININGS
+
 
 @pytest.fixture(scope="module", autouse=True)
 def fused_as_in_trainings():
@@ -10,8 +12,7 @@ def fused_as_in_trainings():
   compile_quickly = jax.stages.Lowered.compile
 
   def compile_fused(lowered, compiler_options=None):
-    fused = {"xla_cpu_use_fusion_emitters": True}
-    return compile_quickly(lowered, fused | (compiler_options or {}))
+    return compile_quickly(lowered, AS_TRAININGS | (compiler_options or {}))
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax.stages.Lowered, "compile", compile_fused)

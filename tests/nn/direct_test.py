@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ser_jax.nn.direct import convolution
+from tests.compiling import AS_TRAININGS
 
 CONVOLUTIONS = {"xla": jax.lax.conv_general_dilated, "ours": convolution}
 CANONICAL = {1: {"b0f_0io->b0f"}, 2: {"b01f_01io->b01f"}}
@@ -51,8 +52,7 @@ def layouts(loss, params, x):
   def descend(params):
     return jax.lax.scan(step, params, None, length=3)[0]
 
-  fused = {"xla_cpu_use_fusion_emitters": True}  # as trainings compile
-  text = descend.lower(params).compile(fused).as_text()
+  text = descend.lower(params).compile(AS_TRAININGS).as_text()
   return set(re.findall(r"dim_labels=([\w>-]+)", text))
 
 

@@ -21,6 +21,7 @@ from ser_jax.train.placement import fitting
 from ser_jax.train.sharing import sharing
 from ser_jax.train.state import TrainState, init_state
 from ser_jax.train.step import predict_step, several, train_step
+from tests.compiling import AS_TRAININGS
 
 SIZE, TIME, DIM = 16, 6, 3
 
@@ -262,15 +263,14 @@ def test_a_run_s_weights_change_where_they_lie():
   item = layout.place_item(np.ones((1, SIZE, 512), np.float32))
   program = Program(layout, train, trains=True, name="train")
   lowered = program.lower(layout.place_runs(state), item, {}, {}, ())
-  fused = {"xla_cpu_use_fusion_emitters": True}  # as trainings compile
-  found = lowered.compile(fused).memory_analysis()
+  found = lowered.compile(AS_TRAININGS).memory_analysis()
   assert found.alias_size_in_bytes >= 3 * weight.nbytes
   assert found.temp_size_in_bytes < 1.1 * weight.nbytes
 
 
 def test_products_on_cpus_are_eigen_s(monkeypatch):
   """YNNPACK's take up to two thirds longer; its sums are the faster ones."""
-  monkeypatch.setitem(OPTIONS["cpu"], "xla_cpu_use_fusion_emitters", True)
+  monkeypatch.setitem(OPTIONS, "cpu", OPTIONS["cpu"] | AS_TRAININGS)
   x, layout = np.ones((64, 512), np.float32), layout_of()
   lowered = jax.jit(lambda x, w: (x @ w, x.sum(0))).lower(x, x.T)
   text = layout.compiled(lowered).as_text()
