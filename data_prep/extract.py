@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from data_prep import excerpt
+from data_prep.skipped import Skipped
 from data_prep.utterance import Utterance
 from ser_jax.errors import UserError
 from ser_jax.features import sets
@@ -99,32 +100,6 @@ class Throughput:
     return dataclasses.asdict(self) | rates
 
 
-class Skipped:
-  """Recordings left out, and why; refuses any unless that is allowed."""
-
-  def __init__(self, allowed: bool):
-    """Starts with none.
-
-    Args:
-      allowed: go on without a bad recording.
-    """
-    self._allowed = allowed
-    self.reasons: dict[str, str] = {}
-
-  def add(self, utterance: Utterance, reason: str) -> None:
-    """Leaves one out.
-
-    Raises:
-      UserError: that is not allowed.
-    """
-    if not self._allowed:
-      raise UserError(
-        f"utterance {utterance.id}: {reason} To build without such "
-        "recordings, pass --skip-bad."
-      )
-    self.reasons[utterance.id] = reason
-
-
 def probe(utterances: Sequence[Utterance], skipped: Skipped) -> list[Recording]:
   """Reads every file's digest and header.
 
@@ -136,7 +111,7 @@ def probe(utterances: Sequence[Utterance], skipped: Skipped) -> list[Recording]:
     The others, in order.
 
   Raises:
-    UserError: a file that is not audio, unless those are skipped.
+    UserError: files that are not audio, unless those are skipped.
   """
   import soundfile
 
@@ -157,6 +132,7 @@ def probe(utterances: Sequence[Utterance], skipped: Skipped) -> list[Recording]:
       samples = round(utterance.seconds * rate)
     rate = excerpt.played(rate, utterance)
     recordings.append(Recording(utterance, digest, samples, rate))
+  skipped.check()
   return recordings
 
 
@@ -288,7 +264,7 @@ def extract_all(
     How fast it went.
 
   Raises:
-    UserError: bad audio, unless it is skipped; a full disk.
+    UserError: bad audio, all of it named, unless it is skipped; a full disk.
   """
   run = functools.partial(_extract_chunk, feature_set, pad_to)
   chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
@@ -303,6 +279,7 @@ def extract_all(
           fresh += 1
           heard += recording.seconds
       bar.update(len(chunk))
+  skipped.check()
   return Throughput(fresh, heard, time.perf_counter() - start, workers)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from data_prep import excerpt, extract
 from data_prep.extract import Recording
+from data_prep.skipped import Skipped
 from data_prep.utterance import ATTRIBUTES, Utterance
 from ser_jax.errors import UserError
 from ser_jax.features.sets import FEATURE_SETS, FeatureSet
@@ -65,7 +66,7 @@ def write_shards(
   feature_set = FEATURE_SETS[features]
   partial = out.with_name(out.name + ".partial")
   with _claim(partial):
-    skipped = extract.Skipped(skip_bad)
+    skipped = Skipped(skip_bad)
     recordings = extract.probe(utterances, skipped)
     identity = _identity(recordings, corpus, feature_set)
     if out.exists():
@@ -120,9 +121,7 @@ def _claim(partial: pathlib.Path) -> Iterator[None]:
     ) from error
 
 
-def _require_any(
-  usable: Sequence, corpus: str, skipped: extract.Skipped
-) -> None:
+def _require_any(usable: Sequence, corpus: str, skipped: Skipped) -> None:
   """Refuses a corpus of which nothing is left.
 
   Raises:
@@ -234,7 +233,7 @@ def _extract(
   pad_to: int | None,
   cache: pathlib.Path,
   workers: int,
-  skipped: extract.Skipped,
+  skipped: Skipped,
 ) -> tuple[list[tuple[Recording, pathlib.Path]], extract.Throughput]:
   """Recordings in use with their cached features."""
   cache.mkdir(exist_ok=True)

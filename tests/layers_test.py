@@ -109,11 +109,13 @@ MAY_IMPORT = {
     "ser_jax.features",
     "data_prep.utterance",
   },
+  "data_prep.skipped": {"ser_jax.errors", "data_prep.utterance"},
   "data_prep.extract": {
     "ser_jax.errors",
     "ser_jax.features",
     "ser_jax.progress",
     "data_prep.excerpt",
+    "data_prep.skipped",
     "data_prep.utterance",
   },
   "data_prep.write_shards": {
@@ -122,6 +124,7 @@ MAY_IMPORT = {
     "ser_jax.progress",
     "data_prep.excerpt",
     "data_prep.extract",
+    "data_prep.skipped",
     "data_prep.utterance",
   },
   "data_prep.build": {

@@ -142,6 +142,29 @@ def test_bad_audio_is_named_or_skipped(few, tmp_path, damage):
   assert bad.stem in shards.metadata["skipped"]
 
 
+@pytest.mark.parametrize("damage", ["silent", "text"])
+def test_bad_recordings_are_all_named_and_the_others_kept(
+  few, tmp_path, damage
+):
+  raw = tmp_path / "raw"
+  shutil.copytree(few, raw)
+  bad = sorted(raw.iterdir())[2:11:4]
+  for path in bad:
+    if damage == "silent":
+      soundfile.write(path, np.zeros(16000), 16000)
+    else:
+      path.write_text("not audio")
+  done = build(raw, tmp_path / "out")
+  assert done.returncode == 2
+  assert all(path.name in done.stderr for path in bad)
+  kept = list((tmp_path / "out.partial" / "cache").glob("*.npz"))
+  assert len(kept) == (9 if damage == "silent" else 0)
+  for path in bad:
+    shutil.copy(few / path.name, path)
+  assert build(raw, tmp_path / "out").returncode == 0
+  assert len(open_shards(tmp_path / "out")) == 12
+
+
 def test_a_corpus_of_which_nothing_is_left_says_why(tmp_path):
   raw = tmp_path / "raw"
   raw.mkdir()

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from data_prep import copies, extract
+from data_prep.skipped import Skipped
 from data_prep.utterance import Utterance
 from data_prep.write_shards import write_shards
 from ser_jax.data.shards import open_shards
@@ -84,7 +85,7 @@ def test_copies_of_a_recording_that_is_left_out_go_with_it(tone, tmp_path):
 
 
 def test_the_slowest_copy_decides_how_far_is_padded(tone):
-  skipped, feature_set = extract.Skipped(False), FEATURE_SETS["dat_mfcc"]
+  skipped, feature_set = Skipped(False), FEATURE_SETS["dat_mfcc"]
   for speeds, longest in (((), 32000), ((0.8, 1.25), 40000)):
     every = copies.at_speeds([utterance(tone)], speeds, feature_set)
     recordings = extract.probe(every, skipped)
