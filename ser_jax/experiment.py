@@ -37,7 +37,7 @@ from ser_jax.data.dataset import (
 from ser_jax.data.examples import Examples
 from ser_jax.data.shards import identity, unfinished
 from ser_jax.errors import UserError
-from ser_jax.features.sets import require_unchanged
+from ser_jax.features.sets import inputs_in_time, require_unchanged
 from ser_jax.models.table import MODELS
 from ser_jax.system import make_model, make_stages
 from ser_jax.tasks.table import TASKS
@@ -235,7 +235,7 @@ def check(config) -> None:
       )
   precision.check(config.precision)
   checks.check_values(config)
-  augment.check(config)
+  augment.check(config, inputs_in_time(config.data.features))
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
   make_model(config, classes=len(config.data.classes))
 

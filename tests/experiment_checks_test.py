@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from configs import adieu, dat, dcaen, ds_lstm
+from configs import aae, adieu, dat, dcaen, ds_lstm
 from ser_jax import experiment
 from ser_jax.errors import UserError
 from ser_jax.train import loop
@@ -105,6 +105,21 @@ def test_shards_that_are_not_finished_are_told_as_such(tmp_path):
   (tmp_path / "emodb.partial").mkdir()
   with pytest.raises(UserError, match="^only unfinished shards at .*to build"):
     experiment.ensure_shards(config)
+
+
+def test_noise_on_functionals_is_refused():
+  config = changed(aae.get_config("utt_base"), "augment.noise", 0.1)
+  with pytest.raises(
+    UserError, match=r"of config.data.inputs \(functionals\) is"
+  ):
+    experiment.check(config)
+  experiment.check(changed(aae.get_config("fr_base"), "augment.noise", 0.1))
+
+
+def test_a_feature_set_that_does_not_exist_is_refused():
+  config = changed(ds_lstm.get_config(), "data.features", "ds_lsmt")
+  with pytest.raises(UserError, match="'ds_lsmt' is unknown: did you mean ds_"):
+    experiment.check(config)
 
 
 def test_what_diverged_is_told_once(monkeypatch, tmp_path, caplog):

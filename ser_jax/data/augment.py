@@ -6,6 +6,7 @@ run draws what it would have.
 """
 
 import dataclasses
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -75,18 +76,24 @@ class Augmentation:
     return any(dataclasses.astuple(self))
 
 
-def check(config) -> None:
+def check(config, in_time: Collection[str]) -> None:
   """Refuses what would part inputs from targets, or mean nothing.
 
   Args:
     config: the whole config.
+    in_time: names of inputs that have frames.
 
   Raises:
-    UserError: a speed that contours would not follow; or what is of features
+    UserError: a speed that contours would not follow; what is of features
       over time (a speed, bands, the loudness of logarithmic spectra) asked of
-      rows of samples.
+      rows of samples; or anything where no input has frames.
   """
   how = Augmentation(**config.augment)
+  if how.active and not set(in_time) & set(config.data.inputs):
+    raise UserError(
+      "config.augment is for inputs over time, which none of config.data."
+      f"inputs ({', '.join(config.data.inputs)}) is: set its fields to 0."
+    )
   if how.speed and config.data.target == CONTOURS:
     raise UserError(
       f"config.augment.speed={how.speed} does not go with config.data.target="
@@ -119,18 +126,9 @@ def augment(
 
   Returns:
     The batch, zero beyond each (new) length.
-
-  Raises:
-    UserError: no input has a time axis.
   """
   if not how.active:
     return batch
-  if all(x.ndim < 3 for x in batch.inputs.values()):
-    raise UserError(
-      "config.augment is for inputs with a time axis, which none of "
-      f"config.data.inputs ({', '.join(batch.inputs)}) has: set its fields to "
-      "0."
-    )
   place = jnp.arange(len(batch.weight))
   if axis_name is not None:
     place += jax.lax.axis_index(axis_name) * len(batch.weight)

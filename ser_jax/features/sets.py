@@ -5,6 +5,7 @@ the shards' metadata, so that features made otherwise are never mixed in.
 """
 
 import dataclasses
+import difflib
 import functools
 import json
 from collections.abc import Callable
@@ -302,6 +303,25 @@ FEATURE_SETS = {
     ),
   )
 }
+
+
+def inputs_in_time(name: str) -> tuple[str, ...]:
+  """Names of a feature set's inputs that have frames.
+
+  Args:
+    name: `config.data.features`.
+
+  Raises:
+    UserError: there is no such set.
+  """
+  if name not in FEATURE_SETS:
+    near = difflib.get_close_matches(name, FEATURE_SETS) or FEATURE_SETS
+    raise UserError(
+      f"config.data.features={name!r} is unknown: did you mean "
+      f"{', '.join(near)}?"
+    )
+  inputs = FEATURE_SETS[name].inputs.items()
+  return tuple(name for name, spec in inputs if spec.frame_rate is not None)
 
 
 def require_unchanged(

@@ -62,17 +62,6 @@ def test_masks_without_width_and_width_without_masks_are_refused(field):
     Augmentation(**{field: getattr(ALL, field)})
 
 
-def test_functionals_alone_are_refused():
-  """Where a step is compiled, before it is taken."""
-  batch = make()
-  batch = batch.replace(
-    inputs={"f": batch.inputs["f"]}, lengths={"f": batch.lengths["f"]}
-  )
-  step = jax.jit(lambda batch: run(batch, noise=0.1))
-  with pytest.raises(UserError, match=r"none of config.data.inputs \(f\) has"):
-    step(batch)
-
-
 def test_functionals_stay_and_padding_stays_zero():
   batch = make()
   out = augment(batch, ALL, jax.random.key(1))
