@@ -109,9 +109,7 @@ def test_shards_that_are_not_finished_are_told_as_such(tmp_path):
 
 def test_noise_on_functionals_is_refused():
   config = changed(aae.get_config("utt_base"), "augment.noise", 0.1)
-  with pytest.raises(
-    UserError, match=r"inputs \(functionals\) is"
-  ):
+  with pytest.raises(UserError, match=r"inputs \(functionals\) is"):
     experiment.check(config)
   experiment.check(changed(aae.get_config("fr_base"), "augment.noise", 0.1))
 
