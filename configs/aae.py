@@ -75,11 +75,9 @@ def _model(config, row: str) -> None:
   name = "descriptors" if frames else "functionals"
   config.data.features = "is13_lld" if frames else "is13_functionals"
   config.data.max_frames = frames
-  config.data.inputs = {
-    # The set's ranges span thirteen decades: outliers are cut at ten
-    # deviations of the training part.
-    name: {"resample": False, "standardize": True, "clip": 10.0, "buckets": ()}
-  }
+  # The set's ranges span thirteen decades: outliers are cut at ten deviations
+  # of the training part.
+  common.add_input(config, name, clip=10.0)
   if frames:
     config.model.channels = (128, 128, 256, 256)
   vanilla = row == "utt_aae_vanilla"

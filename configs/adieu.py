@@ -121,14 +121,7 @@ def _data(config, corpus: str, targets: str) -> None:
     common.use_corpus(config, corpus)
   config.data.features, config.data.classes = TARGETS[targets]
   config.data.target = "contours"
-  config.data.inputs = {
-    "waveform": {
-      "resample": False,
-      "standardize": True,
-      "buckets": (),
-      "normalize": "recording",
-    }
-  }
+  common.add_input(config, "waveform", normalize="recording")
 
 
 def _model(config, preset: str) -> None:
@@ -178,14 +171,8 @@ def _baseline(config, preset: str, targets: str) -> None:
   """The recurrent baseline instead of convolutions."""
   suffix = "_prosody" if targets == "prosody" else ""
   config.data.features = BASELINES[preset] + suffix
-  config.data.inputs = {
-    "windows": {
-      "resample": False,
-      "standardize": True,
-      "buckets": (),
-      "clip": 10.0,
-    }
-  }
+  config.data.inputs = {}
+  common.add_input(config, "windows", clip=10.0)
   config.model.update(
     {
       "name": "lstm_regressor",

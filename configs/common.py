@@ -183,6 +183,28 @@ def get_config() -> ConfigDict:
   return config
 
 
+def add_input(config: ConfigDict, name: str, **changes) -> None:
+  """Names an array of the feature set that the model reads.
+
+  Args:
+    config: whose model it is.
+    name: as in the feature set.
+    **changes: of the fields below.
+  """
+  config.data.inputs[name] = {
+    # Interpolate to the training part's median length.
+    "resample": False,
+    # By the mean and deviation of: train (the training part), speaker
+    # (transductive), recording or utterance (each by itself).
+    "standardize": True,
+    "normalize": "train",
+    # Bound of standardised values; 0 for none.
+    "clip": 0.0,
+    # A batch is padded to the smallest of these frames that holds it.
+    "buckets": (),
+  } | changes
+
+
 def use_corpus(config: ConfigDict, name: str) -> None:
   """Sets a corpus and the protocol it is usually reported with."""
   config.data.corpus = name

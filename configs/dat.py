@@ -108,10 +108,8 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
   config.variant = "-".join(part for part in parts if part)
   config.data.features = f"dat_{features}"
   config.data.classes = common.CORPORA[corpus]["classes"]
-  config.data.inputs = {
-    # The thesis normalises nothing; silence is padding, and is not masked.
-    "features": {"resample": False, "standardize": False, "buckets": ()}
-  }
+  # The thesis normalises nothing; silence is padding, and is not masked.
+  common.add_input(config, "features", standardize=False)
   _model(config, encoder, adversary=gamma != "plain")
   _task(config, GAMMAS[gamma], legacy=given["loss"] == "legacy")
   config.epochs = 100
@@ -154,16 +152,9 @@ def _best(given: dict) -> common.ConfigDict:
     config.data.speeds = (0.95, 1.05)
   config.data.classes = common.CORPORA[corpus]["classes"]
   normalize = "speaker" if given["normalize"] else "train"
-  usual = {
-    "resample": False,
-    "standardize": True,
-    "buckets": (),
-    "clip": 5.0,
-    "normalize": normalize,
-  }
   course = () if "no_course" in without else ("course",)
-  names = ("is13", "is10", *course)
-  config.data.inputs = {name: dict(usual) for name in names}
+  for name in ("is13", "is10", *course):
+    common.add_input(config, name, clip=5.0, normalize=normalize)
   config.model.update(
     {
       "name": "functionals",

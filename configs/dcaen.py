@@ -90,13 +90,12 @@ def get_config(words: str = "dcaen"):
 def _data(config, row: str, normalize: str) -> None:
   """The inputs that a row reads, in the smallest set that has them."""
   config.data.features = FEATURES.get(row, "dcaen")
-  plain = {"resample": False, "standardize": True, "buckets": ()}
   if not row.startswith("ftr"):
     # The paper is silent; so are recordings, to a network, at levels of a
     # hundredth. Loudness is among the functionals.
-    config.data.inputs.waveform = {**plain, "normalize": "utterance"}
+    common.add_input(config, "waveform", normalize="utterance")
   if row != "raw":
-    config.data.inputs.functionals = {**plain, "normalize": normalize}
+    common.add_input(config, "functionals", normalize=normalize)
 
 
 def _model(config, row: str) -> None:

@@ -111,14 +111,15 @@ def _data(config, row, preset):
   """The feature set, and how each input gets its length."""
   config.data.features = "ds_lstm" if preset == "paper" else "ds_lstm_code"
   for name in INPUTS[row]:
-    config.data.inputs[name] = {
-      # Spectrograms are interpolated to the training part's median length.
-      "resample": name != "mfcc",
+    common.add_input(
+      config,
+      name,
+      # Spectrograms are.
+      resample=name != "mfcc",
       # The authors' code normalises nothing.
-      "standardize": preset == "paper",
-      # A batch is padded to the smallest of these that holds it.
-      "buckets": (384, 640) if name == "mfcc" else (),
-    }
+      standardize=preset == "paper",
+      buckets=(384, 640) if name == "mfcc" else (),
+    )
 
 
 def _training(config, preset):

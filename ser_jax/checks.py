@@ -58,6 +58,7 @@ RANGES = {
   "data.max_frames": _WHOLE,
   "data.speeds": _POSITIVE,
   "data.inputs.*.buckets": _COUNT,
+  "data.inputs.*.clip": _NOT_NEGATIVE,
   "optimizer.learning_rate": _POSITIVE,
   "optimizer.learning_rates": _POSITIVE,
   "optimizer.clip_norm": _NOT_NEGATIVE,

@@ -145,10 +145,15 @@ def run_baseline(
     config.data.features, config.data.shards = name, ""
     config.data.speeds = ()
     # The baseline itself standardises by the training part.
-    kept = {"resample": False, "standardize": False, "buckets": ()}
-    if normalize == "speaker":
-      kept |= {"standardize": True, "normalize": "speaker"}
-    config.data.inputs = {key: kept}
+    config.data.inputs = {
+      key: {
+        "resample": False,
+        "standardize": normalize == "speaker",
+        "normalize": normalize,
+        "clip": 0.0,
+        "buckets": (),
+      }
+    }
   if _is_measured(config, folder):
     return
   experiment.ensure_shards(config)

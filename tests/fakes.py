@@ -76,16 +76,19 @@ class FakeShards:
     return self._records[index]
 
 
+def input_config(**changes):
+  """How an input is prepared, as a config says it."""
+  usual = {"resample": False, "standardize": True, "normalize": "train"}
+  usual |= {"clip": 0.0, "buckets": ()}
+  return types.SimpleNamespace(**usual | changes)
+
+
 def data_config(**changes):
   """A data section over both inputs of `FakeShards`."""
   section = types.SimpleNamespace(
     inputs={
-      "frames": types.SimpleNamespace(
-        resample=False, standardize=True, buckets=()
-      ),
-      "spectrum": types.SimpleNamespace(
-        resample=True, standardize=False, buckets=()
-      ),
+      "frames": input_config(),
+      "spectrum": input_config(resample=True, standardize=False),
     },
     max_frames=0,
     speeds=(),

@@ -242,9 +242,9 @@ def test_a_baseline_is_measured_once(baseline, tmp_path):
 
 def test_the_majority_class_is_never_transductive(baseline, tmp_path):
   """It is on the config of a row that may be, and reads no input."""
-  plan = {"resample": False, "buckets": (), "standardize": True}
-  baseline["config"].data.inputs.features = plan | {"normalize": "speaker"}
-  run_baseline("majority", baseline["config"], tmp_path)
+  config = baseline["config"]
+  config.data.inputs.features.update(standardize=True, normalize="speaker")
+  run_baseline("majority", config, tmp_path)
   report = json.loads((tmp_path / "report.json").read_text())
   assert not report["transductive"]
 

@@ -96,9 +96,8 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
 
   Args:
     shards: the corpus.
-    config: `inputs` (name to `resample`, `standardize`, `buckets` and, of
-      standardised values, `clip` and `normalize` where they are not the
-      default) and `max_frames` (utterances are cut there; 0 for never).
+    config: `inputs` (name to `resample`, `standardize`, `normalize`, `clip` and
+      `buckets`) and `max_frames` (utterances are cut there; 0 for never).
     folds: all folds of the experiment.
     keep: indices of the utterances in use.
 
@@ -117,14 +116,12 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
         f"do not have (they have {', '.join(shards.table.frames)}): build "
         "shards of the feature set that the config names."
       )
-    clip = getattr(wanted, "clip", 0.0)
-    if clip < 0 or (clip and not wanted.standardize):
+    if wanted.clip and not wanted.standardize:
       raise UserError(
-        f"config.data.inputs.{name}.clip={clip} bounds standardised values: it "
-        "must be positive, with standardize=True; 0 turns it off."
+        f"config.data.inputs.{name}.clip={wanted.clip} bounds standardised "
+        "values: set standardize=True, or clip to 0."
       )
-    normalize = getattr(wanted, "normalize", "train")
-    _check_normalize(name, normalize, wanted)
+    _check_normalize(name, wanted)
     frames = shards.table.frames[name]
     stored = int(frames[keep].max())
     if config.max_frames:
@@ -138,14 +135,15 @@ def make_plans(shards, config, folds, keep) -> dict[str, InputPlan]:
       resample=wanted.resample,
       standardize=wanted.standardize,
       buckets=(*sorted(b for b in wanted.buckets if b < stored), stored),
-      clip=clip,
-      normalize=normalize,
+      clip=wanted.clip,
+      normalize=wanted.normalize,
     )
   return plans
 
 
-def _check_normalize(name: str, normalize: str, wanted) -> None:
+def _check_normalize(name: str, wanted) -> None:
   """Refuses what no statistics could be taken of."""
+  normalize = wanted.normalize
   if normalize not in NORMALIZE:
     raise UserError(
       f"config.data.inputs.{name}.normalize={normalize!r} is unknown: choose "

@@ -39,11 +39,7 @@ def config_of(**changes):
   data = fakes.data_config(
     corpus="fake", features="fake", target="contours", classes=NAMES
   )
-  data.inputs = {
-    "frames": types.SimpleNamespace(
-      resample=False, standardize=True, buckets=(), normalize="utterance"
-    )
-  }
+  data.inputs = {"frames": fakes.input_config(normalize="utterance")}
   vars(data).update(changes)
   # As a ConfigDict: attributes, and names that may be asked for.
   section = type("Data", (dict,), {"__getattr__": dict.__getitem__})

@@ -33,9 +33,7 @@ def with_copies(*speeds):
 def load(shards, speeds=(), protocol="leave_two_speakers_out", **changes):
   config = common.get_config()
   config.data.corpus, config.data.features = "fake", "fake"
-  config.data.inputs = {
-    "frames": {"resample": False, "standardize": True, "buckets": ()}
-  }
+  common.add_input(config, "frames")
   config.data.speeds, config.protocol.name = speeds, protocol
   with config.data.unlocked():
     for field, value in changes.items():

@@ -13,9 +13,7 @@ def make_config():
   """Of one input of `FakeShards`."""
   config = common.get_config()
   config.data.corpus, config.data.features = "fake", "fake"
-  config.data.inputs = {
-    "frames": {"resample": False, "standardize": True, "buckets": ()}
-  }
+  common.add_input(config, "frames")
   return config
 
 

@@ -19,8 +19,7 @@ FOLD = Fold("one", np.arange(16), np.arange(16, 20), np.arange(20, 24))
 
 
 def inputs(normalize, **changes):
-  fields = {"resample": False, "standardize": True, "buckets": ()} | changes
-  return {"frames": fakes.types.SimpleNamespace(normalize=normalize, **fields)}
+  return {"frames": fakes.input_config(normalize=normalize, **changes)}
 
 
 @pytest.fixture

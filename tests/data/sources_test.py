@@ -15,12 +15,8 @@ from ser_jax.errors import UserError
 from tests import fakes
 
 BUCKETS = {
-  "frames": fakes.types.SimpleNamespace(
-    resample=False, standardize=True, buckets=(8, 14)
-  ),
-  "spectrum": fakes.types.SimpleNamespace(
-    resample=True, standardize=False, buckets=()
-  ),
+  "frames": fakes.input_config(buckets=(8, 14)),
+  "spectrum": fakes.input_config(resample=True, standardize=False),
 }
 
 
@@ -223,10 +219,6 @@ def test_standardised_frames_have_unit_moments(shards):
 
 
 def test_an_input_that_the_shards_lack_is_named(shards):
-  inputs = {
-    "mfcc": fakes.types.SimpleNamespace(
-      resample=False, standardize=False, buckets=()
-    )
-  }
+  inputs = {"mfcc": fakes.input_config()}
   with pytest.raises(UserError, match="'mfcc'"):
     examples_of(shards, fakes.data_config(inputs=inputs))
