@@ -114,7 +114,7 @@ def _data(config, row, preset):
     common.add_input(
       config,
       name,
-      # Spectrograms are.
+      # Spectrograms are brought to the training part's median length.
       resample=name != "mfcc",
       # The authors' code normalises nothing.
       standardize=preset == "paper",
