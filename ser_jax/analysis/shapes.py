@@ -71,15 +71,15 @@ def blank_shards(config) -> Blank:
   """The corpus of a config, without its data.
 
   Args:
-    config: the whole config; `analysis.seconds` and `.frames` say how long
-      utterances are where there are no shards.
+    config: the whole config, checked; `analysis.seconds` and `.frames` say how
+      long utterances are where there are no shards.
 
   Returns:
     Blank records.
 
   Raises:
-    UserError: no shards, and a feature set or corpus that is not known; shards,
-      and frames beside them.
+    UserError: no shards, and a corpus that is not known; shards, and frames
+      beside them.
   """
   folder = shard_folder(config.data)
   if folder.exists():
@@ -92,13 +92,12 @@ def blank_shards(config) -> Blank:
       )
     found: Shards = open_shards(folder)
     return Blank(found.path, found.metadata, found.table)
-  for field, known in (("features", FEATURE_SETS), ("corpus", CORPORA)):
-    if config.data[field] not in known:
-      raise UserError(
-        f"there are no shards at {folder}, and config.data.{field}="
-        f"{config.data[field]!r} is not one whose shapes are known "
-        f"({', '.join(known)}): build the shards."
-      )
+  if config.data.corpus not in CORPORA:
+    raise UserError(
+      f"there are no shards at {folder}, and config.data.corpus="
+      f"{config.data.corpus!r} is not one whose size is known "
+      f"({', '.join(CORPORA)}): build the shards."
+    )
   inputs = {
     name: dataclasses.asdict(spec)
     for name, spec in FEATURE_SETS[config.data.features].inputs.items()
