@@ -1,7 +1,8 @@
 """The batch that data sources produce and that tasks and steps consume."""
 
 import flax.struct
-from jaxtyping import Array, Float, Int, Shaped
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 
 @flax.struct.dataclass
@@ -27,3 +28,10 @@ class Batch:
   weight: Float[Array, "batch"]
   speaker: Int[Array, "batch"]
   index: Int[Array, "batch"]
+
+
+def valid_frames(
+  lengths: Int[Array, "batch"], time: int
+) -> Bool[Array, "batch time"]:
+  """True where a frame lies within its utterance."""
+  return jnp.arange(time)[None, :] < lengths[:, None]

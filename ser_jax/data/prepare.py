@@ -7,7 +7,7 @@ of one fold as traced values: folds share one executable.
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ser_jax.batch import Batch
+from ser_jax.batch import Batch, valid_frames
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.recordings import as_float, moments_of
 from ser_jax.data.statistics import InputPlan, Statistics
@@ -89,7 +89,7 @@ def prepare(
       length = jnp.where(length > 0, target, 0)
     valid = length > 0
     if x.ndim == 3:
-      valid = jnp.arange(x.shape[1])[None, :] < length[:, None]
+      valid = valid_frames(length, x.shape[1])
     if plan.standardize:
       whole = batch.targets.get(moments_of(name))
       if whole is not None:  # of a recording that was cut into windows

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from ser_jax.batch import Batch
+from ser_jax.batch import Batch, valid_frames
 from ser_jax.data.examples import Examples, Frames, Row, blank
 from ser_jax.progress import progress
 
@@ -134,5 +134,5 @@ def _cut(
   found = jax.vmap(
     lambda first: jax.lax.dynamic_slice_in_dim(values, first, length)
   )(start)
-  mask = jnp.arange(length)[None, :] < valid[:, None]
+  mask = valid_frames(valid, length)
   return jnp.where(mask[..., None], found, 0)

@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ser_jax.batch import valid_frames
 from ser_jax.nn.direct import convolution
 from ser_jax.nn.dropout import Dropout
-from ser_jax.nn.masking import valid_frames, zero_padding
+from ser_jax.nn.masking import zero_padding
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.nn.pooling import axis_max
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ser_jax.batch import valid_frames
 from ser_jax.nn.conv import ConvBlock, check_forms, conv_lengths
 from ser_jax.nn.direct import convolution
 from ser_jax.nn.dropout import Dropout
 from ser_jax.nn.gradient_reversal import reverse_gradient
-from ser_jax.nn.masking import valid_frames, zero_padding
+from ser_jax.nn.masking import zero_padding
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.nn.pooling import statistics_pooling
 from ser_jax.nn.recurrent import GRU, LSTM, Bidirectional

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ser_jax.nn.masking import valid_frames
+from ser_jax.batch import valid_frames
 
 
 def masked_softmax(

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from ser_jax.batch import valid_frames
 from ser_jax.nn.direct import convolution
 from ser_jax.nn.dropout import Dropout
-from ser_jax.nn.masking import valid_frames, zero_padding
+from ser_jax.nn.masking import zero_padding
 from ser_jax.nn.normalization import (
   BatchNorm,
   Moments,

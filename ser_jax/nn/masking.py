@@ -1,14 +1,9 @@
-"""Valid frames: masks, and zeros past each utterance."""
+"""Zeros past each utterance."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-
-def valid_frames(
-  lengths: Int[Array, "batch"], time: int
-) -> Bool[Array, "batch time"]:
-  """True where a frame lies within its utterance."""
-  return jnp.arange(time)[None, :] < lengths[:, None]
+from ser_jax.batch import valid_frames
 
 
 def zero_padding(

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ser_jax.nn.masking import valid_frames, zero_padding
+from ser_jax.batch import valid_frames
+from ser_jax.nn.masking import zero_padding
 from ser_jax.nn.normalization import BatchNorm
 from ser_jax.nn.recurrent_batch_norm import (
   RecurrentBatchNorm,

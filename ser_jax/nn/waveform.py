@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ser_jax.batch import valid_frames
 from ser_jax.nn.conv1d import FORMS, Step, prepare
-from ser_jax.nn.masking import valid_frames
 from ser_jax.nn.pooling import WINNERS, axis_max
 
 PIECE = 30  # frames whose maps a CPU's cache holds

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ser_jax.batch import Batch
+from ser_jax.batch import Batch, valid_frames
 from ser_jax.tasks.task import Params
 
 Outputs = dict[str, PyTree]
@@ -23,8 +23,7 @@ def frame_weight(
     lengths: valid frames.
     time: frames of the batch, padding included.
   """
-  valid = jnp.arange(time)[None, :] < lengths[:, None]
-  return valid * batch.weight[:, None]
+  return valid_frames(lengths, time) * batch.weight[:, None]
 
 
 def initializer(

@@ -9,9 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from ser_jax.batch import Batch
+from ser_jax.batch import Batch, valid_frames
 from ser_jax.nn.dropout import Dropout
-from ser_jax.nn.masking import valid_frames
 from ser_jax.nn.normalization import MOMENTUM, BatchNorm
 from ser_jax.tasks import apply, classify, complementary, regress
 from ser_jax.train.state import init_state
