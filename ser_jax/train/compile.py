@@ -148,6 +148,8 @@ class Layout:
     sharding = self._sharding(*item_axes(stacked))
     if self.described:
       return shapes(tree, sharding)
+    if jax.process_count() == 1:
+      return put(tree, sharding)
     # The guard takes these transfers, which are meant, for accidents.
     with jax.transfer_guard_host_to_device("allow"):
       return jax.make_array_from_process_local_data(sharding, tree)
