@@ -1,10 +1,9 @@
-"""tf.data: index -> record -> pad -> batch -> prefetch, off the device.
+"""tf.data: rows -> batches, padded -> prefetch, off the device.
 
 For corpora that do not fit in device memory. The only module that names
 TensorFlow, which is hidden from accelerators.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -36,6 +35,7 @@ class Stream:
     """
     self._examples, self._share = examples, share
     self._names = tuple(examples.plans)
+    self._pipelines, self._begun = {}, iter(())
     self.constants = {}
 
   def items(self, rows: Iterable[Row]) -> Iterator[tuple[Frames, Batch]]:
@@ -53,14 +53,15 @@ class Stream:
     first, rows = _peek(rows)
     if first is None:
       return
-    runs, size = self._share(first)[0].shape
-    # Raised here: TensorFlow would bury it in a traceback of its own.
-    failed = []
-    data = self._pipeline(map(self._row, rows), runs, size, failed)
-    for index, weight, lengths, *values in data.as_numpy_iterator():
-      if failed:
-        raise failed[0]
-      frames = tuple(zip(self._names, lengths[0].tolist(), strict=True))
+    runs, size = shape = self._share(first)[0].shape
+    if shape not in self._pipelines:
+      self._pipelines[shape] = self._pipeline(*shape)
+    self._begun = map(self._row, rows)
+    for row in self._pipelines[shape].as_numpy_iterator():
+      index, weight, lengths, read, *values = row
+      frames = tuple(zip(self._names, lengths.tolist(), strict=True))
+      if not read:  # raised here: TensorFlow would bury it in a traceback
+        values = self._load(index, weight, frames)
       inputs = dict(zip(self._names, values, strict=True))
       batch = self._batch(index, weight, inputs)
       yield (
@@ -73,53 +74,53 @@ class Stream:
     lengths = [length for _, length in self._examples.frames(row)]
     return *self._share(row), np.array(lengths, np.int32)
 
-  def _pipeline(
-    self, rows: Iterator, runs: int, size: int, failed: list[UserError]
-  ) -> tf.data.Dataset:
-    """Rows -> `(position, weight, lengths, *inputs)` of a step's examples."""
+  def _pipeline(self, runs: int, size: int) -> tf.data.Dataset:
+    """Rows -> `(position, weight, lengths, read, *inputs)` of their examples.
+
+    Kept, for making one takes as long as reading several batches: the rows are
+    those begun last when it is first asked for a batch.
+    """
     dtypes = [tf.as_dtype(self._examples.dtype(name)) for name in self._names]
-    read = functools.partial(self._read, failed)
 
-    def flatten(index, weight, lengths):
-      index, weight = tf.reshape(index, [-1]), tf.reshape(weight, [-1])
-      lengths = tf.repeat(lengths[None], tf.shape(index)[0], axis=0)
-      return tf.data.Dataset.from_tensor_slices((index, weight, lengths))
-
+    # A batch at a time, as calls from TensorFlow into Python are slow.
     def load(index, weight, lengths):
-      values = tf.numpy_function(read, (index, weight, lengths), dtypes)
-      return index, weight, lengths, *values
+      index, weight = tf.reshape(index, [-1]), tf.reshape(weight, [-1])
+      row = index, weight, lengths
+      return *row, *tf.numpy_function(self._read, row, [tf.bool, *dtypes])
 
     data = tf.data.Dataset.from_generator(
-      lambda: rows,
+      lambda: self._begun,
       output_signature=(
         tf.TensorSpec((runs, size), tf.int32),
         tf.TensorSpec((runs, size), tf.float32),
         tf.TensorSpec((len(self._names),), tf.int32),
       ),
     )
-    data = data.flat_map(flatten)
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    # All examples of a batch are padded to the same bucket by now.
-    data = data.batch(runs * size)
     return data.prefetch(tf.data.AUTOTUNE)
 
-  def _read(
-    self, failed: list[UserError], index, weight, lengths
-  ) -> list[np.ndarray]:
-    """The inputs of an example, zeros for filler or if it cannot be read."""
+  def _read(self, index, weight, lengths) -> list[np.ndarray]:
+    """Whether a batch can be read, and its inputs."""
     frames = tuple(zip(self._names, lengths.tolist(), strict=True))
-    record = {
-      name: np.zeros(self._examples.shape(name, length))
+    try:
+      return [np.True_, *self._load(index, weight, frames)]
+    except UserError:
+      dtypes = map(self._examples.dtype, self._names)
+      return [np.False_, *(np.zeros(0, dtype) for dtype in dtypes)]
+
+  def _load(self, index, weight, frames: Frames) -> list[np.ndarray]:
+    """The inputs of a batch, zeros for filler."""
+    examples = self._examples
+    inputs = {
+      name: np.zeros(
+        (len(index), *examples.shape(name, length)), examples.dtype(name)
+      )
       for name, length in frames
     }
-    if weight > 0:
-      try:
-        record = self._examples.read(int(index), frames)
-      except UserError as error:
-        failed.append(error)
-    return [
-      record[name].astype(self._examples.dtype(name)) for name in self._names
-    ]
+    for row in np.flatnonzero(weight):
+      for name, values in examples.read(int(index[row]), frames).items():
+        inputs[name][row] = values
+    return list(inputs.values())
 
   def _batch(self, index, weight, inputs) -> Batch:
     examples = self._examples

@@ -152,6 +152,22 @@ def test_stream_equals_resident(shards, inputs):
       assert np.asarray(batches[1].lengths["spectrum"])[~weight].sum() == 0
 
 
+def test_a_stream_begins_anew_each_time(shards):
+  """Its pipeline is kept; what is read ahead of one that is left is dropped."""
+  examples = examples_of(shards)
+  stream = Stream(examples, fakes.whole)
+  whole = rows_of(21)
+  wanted = [batch.index for _, batch in stream.items(whole)]
+  left = stream.items(whole)
+  next(left)
+  for rows in (whole, whole[::-1], whole[:1]):
+    found = [batch.index for _, batch in stream.items(rows)]
+    places = [next(i for i, r in enumerate(whole) if r is row) for row in rows]
+    np.testing.assert_array_equal(found, [wanted[i] for i in places])
+  np.testing.assert_array_equal(next(left)[1].index, wanted[1])
+  assert len(stream._pipelines) == 1
+
+
 def test_a_damaged_record_is_told_as_it_is(shards, monkeypatch, capfd):
   """Though TensorFlow reads it; fillers of that position are not read."""
   examples, read = examples_of(shards), shards.read
