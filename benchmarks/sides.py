@@ -90,10 +90,9 @@ def ours(name: str, source: str, precision: str) -> dict:
   config.batch_size = BATCH
   bench = systems.Bench(systems.make_experiment(config, HELD))
   engine = bench.engine
+  items = bench.items()
   if source == "resident":
-    items = itertools.repeat(next(bench.items()))
-  else:
-    items = itertools.chain.from_iterable(bench.items() for _ in iter(int, 1))
+    items = itertools.repeat(next(items))
 
   def call(step: str) -> None:
     frames, item = next(items)

@@ -6,6 +6,7 @@ drawn at random in the shapes that the papers' corpora have.
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -140,8 +141,9 @@ class Bench:
     self._weights = self.state.weights
 
   def items(self) -> Iterator[tuple[Frames, PyTree]]:
-    """What the steps of one epoch are fed."""
-    return self.engine.source.items(epoch_rows(self.experiment))
+    """What steps are fed, an epoch over and over; read as a training's are."""
+    rows = epoch_rows(self.experiment)
+    return self.engine.source.items(itertools.cycle(rows))
 
   def train(self, frames: Frames, item: PyTree) -> PyTree:
     """One training step."""
