@@ -128,17 +128,8 @@ def prepared(
   examples = experiment.dataset.examples
   weight = np.ones(len(index), np.float32)
   frames = examples.frames((index, weight))
-  records = [examples.read(int(number), frames) for number in index]
-  batch = Batch(
-    inputs={
-      name: np.stack([record[name] for record in records]) for name, _ in frames
-    },
-    lengths={name: examples.lengths(name)[index] for name, _ in frames},
-    targets={name: x[index] for name, x in examples.targets.items()},
-    weight=weight,
-    speaker=examples.speakers[index],
-    index=index.astype(np.int32),
-  )
+  inputs = examples.load(index, weight, frames)
+  batch = examples.batch(index, weight, inputs)
   plans = tuple(examples.plans.items())
   return _prepare(batch, experiment.statistics[run.fold], plans)
 

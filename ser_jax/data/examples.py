@@ -67,10 +67,48 @@ class Examples:
       for name, plan in self.plans.items()
     )
 
-  def read(self, index: int, frames: Frames) -> dict[str, np.ndarray]:
-    """One record, every input padded with zeros to its length in `frames`."""
+  def read(self, index: int) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """One record; frames beyond the plan's length are cut off."""
     record = self.shards.read(index)
-    return {name: _pad(record[name], length) for name, length in frames}
+    return {
+      name: record[name][: plan.stored] if self.in_time(name) else record[name]
+      for name, plan in self.plans.items()
+    }
+
+  def load(
+    self,
+    index: Int[np.ndarray, "batch"],
+    weight: Float[np.ndarray, "batch"],
+    frames: Frames,
+  ) -> dict[str, Shaped[np.ndarray, "batch ..."]]:
+    """Records, padded with zeros to `frames`; filler is zeros."""
+    inputs = {
+      name: np.zeros((len(index), *self.shape(name, length)), self.dtype(name))
+      for name, length in frames
+    }
+    for row in np.flatnonzero(weight):
+      for name, values in self.read(int(index[row])).items():
+        inputs[name][row, : len(values)] = values
+    return inputs
+
+  def batch(
+    self,
+    index: Int[np.ndarray, "batch"],
+    weight: Float[np.ndarray, "batch"],
+    inputs: dict[str, Shaped[np.ndarray, "batch ..."]],
+  ) -> Batch:
+    """What was loaded, with all else that is known of it."""
+    return Batch(
+      inputs=inputs,
+      lengths={
+        name: blank(self.lengths(name)[index], weight).astype(np.int32)
+        for name in inputs
+      },
+      targets={name: values[index] for name, values in self.targets.items()},
+      weight=weight,
+      speaker=self.speakers[index],
+      index=index.astype(np.int32),
+    )
 
   def in_time(self, name: str) -> bool:
     """Whether an input has frames; functionals have none."""
@@ -85,15 +123,6 @@ class Examples:
     """The type that an input is kept in until it is on the device."""
     spec = self.shards.metadata["inputs"][name]
     return np.dtype(spec.get("dtype", "float32"))
-
-
-def _pad(
-  values: Shaped[np.ndarray, "..."], length: int
-) -> Shaped[np.ndarray, "..."]:
-  if values.ndim == 1:
-    return values
-  values = values[:length]
-  return np.pad(values, ((0, length - len(values)), (0, 0)))
 
 
 def example_batch(examples: Examples, size: int) -> Batch:

@@ -45,8 +45,7 @@ class Resident:
       for name, shape in input_shapes(examples).items()
     }
     for row, index in enumerate(progress(keep, "loading", "utterance")):
-      frames = tuple((name, int(found[row])) for name, found in lengths.items())
-      for name, values in examples.read(int(index), frames).items():
+      for name, values in examples.read(int(index)).items():
         if examples.in_time(name):
           end = ends[name][row]
           inputs[name][end - len(values) : end] = values

@@ -12,7 +12,7 @@ import tensorflow as tf
 from jaxtyping import PyTree
 
 from ser_jax.batch import Batch
-from ser_jax.data.examples import Examples, Frames, Row, blank
+from ser_jax.data.examples import Examples, Frames, Row
 from ser_jax.errors import UserError
 
 tf.config.set_visible_devices([], "GPU")
@@ -60,10 +60,10 @@ class Stream:
     for row in self._pipelines[shape].as_numpy_iterator():
       index, weight, lengths, read, *values = row
       frames = tuple(zip(self._names, lengths.tolist(), strict=True))
-      if not read:  # raised here: TensorFlow would bury it in a traceback
-        values = self._load(index, weight, frames)
       inputs = dict(zip(self._names, values, strict=True))
-      batch = self._batch(index, weight, inputs)
+      if not read:  # raised here: TensorFlow would bury it in a traceback
+        inputs = self._examples.load(index, weight, frames)
+      batch = self._examples.batch(index, weight, inputs)
       yield (
         frames,
         jax.tree.map(lambda x: x.reshape(runs, size, *x.shape[1:]), batch),
@@ -103,38 +103,11 @@ class Stream:
     """Whether a batch can be read, and its inputs."""
     frames = tuple(zip(self._names, lengths.tolist(), strict=True))
     try:
-      return [np.True_, *self._load(index, weight, frames)]
+      inputs = self._examples.load(index, weight, frames)
+      return [np.True_, *inputs.values()]
     except UserError:
       dtypes = map(self._examples.dtype, self._names)
       return [np.False_, *(np.zeros(0, dtype) for dtype in dtypes)]
-
-  def _load(self, index, weight, frames: Frames) -> list[np.ndarray]:
-    """The inputs of a batch, zeros for filler."""
-    examples = self._examples
-    inputs = {
-      name: np.zeros(
-        (len(index), *examples.shape(name, length)), examples.dtype(name)
-      )
-      for name, length in frames
-    }
-    for row in np.flatnonzero(weight):
-      for name, values in examples.read(int(index[row]), frames).items():
-        inputs[name][row] = values
-    return list(inputs.values())
-
-  def _batch(self, index, weight, inputs) -> Batch:
-    examples = self._examples
-    return Batch(
-      inputs=inputs,
-      lengths={
-        name: blank(examples.lengths(name)[index], weight).astype(np.int32)
-        for name in inputs
-      },
-      targets={name: v[index] for name, v in examples.targets.items()},
-      weight=weight,
-      speaker=examples.speakers[index],
-      index=index,
-    )
 
   @staticmethod
   def gather(constants: PyTree, item: Batch, frames: Frames) -> Batch:

@@ -114,10 +114,12 @@ def test_resident_holds_no_padding(shards):
   for frames, item in source.items(rows_of(len(shards), steps=6, runs=1)):
     position, weight = (x[0] for x in item)
     batch = source.gather(source.constants, (position, weight), frames)
-    for place, index in enumerate(np.asarray(batch.index)[weight > 0]):
-      seen.add(int(index))
-      for name, values in examples.read(int(index), frames).items():
-        np.testing.assert_array_equal(batch.inputs[name][place], values)
+    index = np.asarray(batch.index)
+    seen.update(index[weight > 0].tolist())
+    for name, values in examples.load(index, weight, frames).items():
+      np.testing.assert_array_equal(
+        batch.inputs[name][weight > 0], values[weight > 0]
+      )
   assert seen == set(range(len(shards)))
 
 
