@@ -138,27 +138,29 @@ class Shards:
     position = index - (self._ends[number - 1] if number else 0)
     file = self._files[number]
     try:
-      record = self._reader(number).read([position])[0]
-      fields = parse_example(record)
-    except (RuntimeError, ValueError, IndexError) as error:
+      fields = parse_example(self._reader(number).read([position])[0])
+      name = bytes(fields["id"]).decode()
+      found = {
+        name: _array(fields[name], self._shape(name, index), spec)
+        for name, spec in self.metadata["inputs"].items()
+      }
+    except (RuntimeError, ValueError, LookupError) as error:
       raise _damaged(file, f"record {position} cannot be read: {error}") from (
         error
       )
-    name = bytes(fields["id"]).decode()
     if name != self.table.ids[index]:
       raise _damaged(
         file,
         f"record {position} is {name}, metadata.json expects "
         f"{self.table.ids[index]}",
       )
-    return {
-      name: _array(
-        fields[name],
-        None if spec["frame_rate"] is None else spec["dim"],
-        spec.get("dtype", "float32"),
-      )
-      for name, spec in self.metadata["inputs"].items()
-    }
+    return found
+
+  def _shape(self, name: str, index: int) -> tuple[int, ...]:
+    """Of an utterance's input, `[time, dim]` or `[dim]`."""
+    spec = self.metadata["inputs"][name]
+    in_time = spec["frame_rate"] is not None
+    return (*[self.table.frames[name][index]] * in_time, spec["dim"])
 
   def _reader(self, number: int):
     if self._readers[number] is None:
@@ -256,11 +258,12 @@ def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
 
 
 def _array(
-  data: memoryview | bytes, dim: int | None, dtype: str = "float32"
+  data: memoryview | bytes, shape: tuple[int, ...], spec: dict
 ) -> Shaped[np.ndarray, "..."]:
   """Little-endian values; copied, for a record's bytes are not aligned."""
-  values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype)
-  return values if dim is None else values.reshape(-1, dim)
+  dtype = np.dtype(spec.get("dtype", "float32"))
+  values = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype)
+  return values.reshape(shape)
 
 
 def _open(file: pathlib.Path):

@@ -66,5 +66,34 @@ def test_a_list_is_no_metadata(folder, name):
     open_shards(folder)
 
 
+def of_another_size(found):
+  """Frames that an utterance does not have."""
+  found["utterances"]["frames"]["features"][3] += 1
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    of_another_size,
+    lambda found: found["inputs"]["features"].update(dim=19),
+    lambda found: found["inputs"]["features"].update(frame_rate=None),
+    lambda found: found["inputs"]["features"].update(dtype="int16"),
+    lambda found: (
+      found["inputs"].update(other=found["inputs"]["features"])
+      or found["utterances"]["frames"].update(other=[1] * 40)
+    ),
+  ],
+)
+def test_a_record_of_another_shape_is_damaged(folder, damage):
+  """As where metadata are of another build: told as it is read."""
+  found = json.loads((folder / METADATA).read_text())
+  damage(found)
+  (folder / METADATA).write_text(json.dumps(found))
+  with pytest.raises(
+    UserError, match="record 3 cannot be read: (cannot reshape|.other)"
+  ):
+    open_shards(folder).read(3)
+
+
 def test_whole_shards_are_opened(folder):
   assert len(open_shards(folder)) == 40
