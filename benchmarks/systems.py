@@ -15,8 +15,8 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from configs import aae, adieu, dat, dcaen, ds_lstm
+from ser_jax import assembly, runs
 from ser_jax import experiment as experiments
-from ser_jax import runs
 from ser_jax.analysis.compiled import epoch_rows
 from ser_jax.analysis.shapes import Blank, blank_shards
 from ser_jax.data.dataset import load_dataset
@@ -121,7 +121,9 @@ def make_experiment(config: ConfigDict, held: int) -> runs.Experiment:
   examples = dataset.examples
   kept = dataclasses.replace(examples, keep=examples.keep[:held])
   workdir = pathlib.Path("none")
-  return experiments.assemble(config, workdir, dataset, kept)
+  seeds = [config.seeds]
+  (found,) = assembly.assemble(config, workdir, dataset, kept, seeds)
+  return found
 
 
 class Bench:

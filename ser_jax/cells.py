@@ -19,6 +19,7 @@ from absl import flags
 from jaxtyping import Float
 
 from ser_jax import (
+  assembly,
   atomic,
   command_line,
   experiment,
@@ -52,8 +53,7 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   Raises:
     UserError: another model, no finished run, or no such recording.
   """
-  found = opened(folder)
-  group, number = finished(found)
+  found, group, number = finished(opened(folder))
   run = group[number]
   runs.require_trained(found, group)
   trained = runs.restore_best(found, group)
@@ -93,8 +93,8 @@ def look(folder: pathlib.Path, recording: str | None = None) -> dict:
   return result
 
 
-def opened(folder: pathlib.Path) -> runs.Experiment:
-  """The experiment of a workdir whose model has cells.
+def opened(folder: pathlib.Path) -> list[runs.Experiment]:
+  """The parts of a workdir's experiment whose model has cells.
 
   Raises:
     UserError: its model has none, or it is not of this version.
@@ -110,9 +110,10 @@ def opened(folder: pathlib.Path) -> runs.Experiment:
     # Whatever it was trained on: the result does not hang on it.
     config.parallel.run, config.parallel.data = 1, 0
     experiment.check(config)
-  found = experiment.make_experiment(config, folder)
-  workdir.keep_data(folder, identity(found.dataset.shards))
-  return found
+  seeds = workdir.seeds(folder, config.seeds)
+  parts = assembly.make_experiments(config, folder, seeds)
+  workdir.keep_data(folder, identity(parts[0].dataset.shards))
+  return parts
 
 
 def prosody_of(
@@ -129,18 +130,21 @@ def prosody_of(
   return cells.prosody(samples, told[:, 0], told[:, 1], rate=rate)
 
 
-def finished(found: runs.Experiment) -> tuple[groups.Group, int]:
-  """The first run that has predictions: its group, and its number there.
+def finished(
+  parts: Sequence[runs.Experiment],
+) -> tuple[runs.Experiment, groups.Group, int]:
+  """The first run that has predictions: its part, group and number there.
 
   Raises:
     UserError: none has.
   """
-  for group in found.groups:
-    for number, run in enumerate(group):
-      if predictions.file_of(found.workdir, run).exists():
-        return group, number
+  for found in parts:
+    for group in found.groups:
+      for number, run in enumerate(group):
+        if predictions.file_of(found.workdir, run).exists():
+          return found, group, number
   raise UserError(
-    f"--workdir={found.workdir} has no finished run: train it with "
+    f"--workdir={parts[0].workdir} has no finished run: train it with "
     "--mode=train."
   )
 

@@ -9,6 +9,7 @@ again, so that the same command resumes, and seeds add to those there.
 
 import ast
 import difflib
+import itertools
 import json
 import logging
 import pathlib
@@ -18,7 +19,14 @@ from collections.abc import Callable
 from absl import flags
 from ml_collections import ConfigDict
 
-from ser_jax import atomic, command_line, experiment, reporting, workdir
+from ser_jax import (
+  assembly,
+  atomic,
+  command_line,
+  experiment,
+  reporting,
+  workdir,
+)
 from ser_jax.data.contours import CONTOURS
 from ser_jax.data.dataset import load_dataset
 from ser_jax.errors import UserError
@@ -156,7 +164,7 @@ def run_baseline(
     }
   if _is_measured(config, folder):
     return
-  experiment.ensure_shards(config)
+  assembly.ensure_shards(config)
   dataset = load_dataset(config)
   if in_time:
     found = contour_baselines.predict(dataset, key)
@@ -253,7 +261,7 @@ def keep_seeds(rows: list[dict], folder: pathlib.Path) -> None:
   """
   for row in rows:
     seeds = workdir.seeds(folder / row["name"], row["config"].seeds)
-    row["config"].seeds = tuple(seeds)
+    row["config"].seeds = tuple(itertools.chain(*seeds))
 
 
 def write_table(table: dict, corpus: str, folder: pathlib.Path) -> str:

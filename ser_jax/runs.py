@@ -18,8 +18,8 @@ from ser_jax import workdir as workdirs
 from ser_jax.batch import Batch
 from ser_jax.data import statistics
 from ser_jax.data.augment import Augmentation, augment
-from ser_jax.data.dataset import Dataset
-from ser_jax.data.examples import Source, example_batch
+from ser_jax.data.dataset import Dataset, make_source
+from ser_jax.data.examples import Examples, Source, example_batch
 from ser_jax.data.prepare import prepare
 from ser_jax.errors import UserError
 from ser_jax.tasks.task import Stage
@@ -49,7 +49,7 @@ class Experiment:
     config: as given.
     workdir: where everything is written.
     dataset: utterances, labels, folds.
-    source: where batches come from.
+    held: the examples that batches come from, usually the dataset's.
     layout: devices.
     stages: what every run trains, in order.
     steps: steps in an epoch.
@@ -60,7 +60,7 @@ class Experiment:
   config: object
   workdir: pathlib.Path
   dataset: Dataset
-  source: Source
+  held: Examples
   layout: Layout
   stages: tuple[Stage, ...]
   steps: int
@@ -70,17 +70,22 @@ class Experiment:
 
 def make_engines(experiment: Experiment) -> list[Engine]:
   """The programs of each stage; they compile at their first step."""
+  layout = experiment.layout
+  source = make_source(
+    experiment.config.data.source, experiment.held, layout.share
+  )
   with fitting("the resident corpus", "set config.data.source=stream"):
-    constants = experiment.layout.place_constants(experiment.source.constants)
+    constants = layout.place_constants(source.constants)
   return [
-    _make_engine(experiment, stage, constants) for stage in experiment.stages
+    _make_engine(experiment, stage, source, constants)
+    for stage in experiment.stages
   ]
 
 
 def _make_engine(
-  experiment: Experiment, stage: Stage, constants: PyTree
+  experiment: Experiment, stage: Stage, source: Source, constants: PyTree
 ) -> Engine:
-  layout, source = experiment.layout, experiment.source
+  layout = experiment.layout
   plans = experiment.dataset.examples.plans
   augmentation = Augmentation(**experiment.config.augment)
 

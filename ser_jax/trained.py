@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
@@ -13,6 +14,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from ser_jax import inference, predictions, runs
+from ser_jax import workdir as workdirs
 from ser_jax.data.examples import Examples
 from ser_jax.data.protocols import Fold
 from ser_jax.data.statistics import InputPlan, Statistics
@@ -49,7 +51,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     workdir: of an experiment.
 
   Returns:
-    The config, its lists as tuples, as in a config file.
+    The config, its lists as tuples, as in a config file, with all seeds.
 
   Raises:
     UserError: there is none, or it is damaged.
@@ -66,7 +68,9 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     raise UserError(
       f"{path} is damaged ({error}): copy it again from where it was trained."
     ) from error
-  return ConfigDict(_tuples(found))
+  config = ConfigDict(_tuples(found))
+  config.seeds = tuple(itertools.chain(*workdirs.seeds(workdir, ())))
+  return config
 
 
 @contextlib.contextmanager
@@ -112,14 +116,13 @@ def finished_runs(
   workdir: pathlib.Path, config: ConfigDict, recipe: Recipe
 ) -> list[loop.Run]:
   """The runs whose predictions are written."""
-  listed = _listed(config, recipe)
+  listed = groups.listed(config, config.seeds, _folds(recipe))
   return [r for r in listed if predictions.file_of(workdir, r).exists()]
 
 
-def _listed(config: ConfigDict, recipe: Recipe) -> list[loop.Run]:
-  """All runs, without utterances."""
-  folds = [Fold(name, NOBODY, NOBODY, NOBODY) for name in recipe.folds]
-  return groups.listed(config, folds)
+def _folds(recipe: Recipe) -> list[Fold]:
+  """All folds, without utterances."""
+  return [Fold(name, NOBODY, NOBODY, NOBODY) for name in recipe.folds]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +221,7 @@ def _assemble(
   statistics = {fold: _statistics(found) for fold, found in folds.items()}
   plans = {name: InputPlan(**plan) for name, plan in recipe.plans.items()}
   shards = _NoShards({"inputs": recipe.inputs})
+  parts = groups.parted(config, workdirs.seeds(workdir, ()), _folds(recipe))
   one_run = {"backend": "jit", "runs": "loop", "run": 1, "data": devices}
   layout = make_layout(
     ConfigDict(one_run | {"optimizer_state": "replicated"}),
@@ -228,11 +232,11 @@ def _assemble(
     config=config,
     workdir=workdir,
     dataset=_Nothing(Examples(shards, plans, {}, NOBODY, NOBODY)),
-    source=None,
+    held=None,
     layout=layout,
     stages=_stages(config, recipe, layout),
     steps=1,
-    groups=groups.grouped(config.parallel, _listed(config, recipe)),
+    groups=tuple(itertools.chain(*parts)),
     statistics=statistics,
   )
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import pathlib
 import platform
@@ -14,7 +15,7 @@ from ser_jax.errors import UserError
 
 # Fields that may differ when a workdir is resumed: the result does not.
 RESUMABLE = (
-  "seeds",
+  *("seeds", "later"),  # which `keep_config` joins
   *("data.raw", "data.shards"),  # which `keep_data` compares
   *("parallel.backend", "parallel.run", "parallel.data"),
   *("checkpoint.every_epochs", "report.embeddings"),
@@ -154,7 +155,8 @@ def check_config(folder: pathlib.Path, config: dict) -> None:
 def keep_config(folder: pathlib.Path, config: dict) -> None:
   """Writes a folder's config, unless it holds results of another.
 
-  Seeds that it has already stay: runs of all are there.
+  Seeds that it has already stay, since runs of all are there; others are added
+  as `later`.
 
   Args:
     folder: where results of the config go.
@@ -165,11 +167,12 @@ def keep_config(folder: pathlib.Path, config: dict) -> None:
   """
   check_config(folder, config)
   if "seeds" in config:
-    config = config | {"seeds": seeds(folder, config["seeds"])}
+    first, *later = seeds(folder, config["seeds"])
+    config = config | {"seeds": first} | ({"later": later} if later else {})
   atomic.write_text(folder / CONFIG, json.dumps(config, indent=2))
 
 
-def seeds(folder: pathlib.Path, given: Iterable[int]) -> list[int]:
+def seeds(folder: pathlib.Path, given: Iterable[int]) -> list[list[int]]:
   """Seeds, and those of a folder's config if results have come of it.
 
   Args:
@@ -177,13 +180,17 @@ def seeds(folder: pathlib.Path, given: Iterable[int]) -> list[int]:
     given: seeds that are asked for.
 
   Returns:
-    All of them, those that are there first.
+    All of them, those that came together in one list: first those that are
+    there, as they were begun and added, then what is new.
 
   Raises:
     UserError: the folder's config is lost or damaged.
   """
-  before = (_kept(folder / CONFIG) or {}).get("seeds", ())
-  return list(dict.fromkeys((*before, *given)))
+  config = _kept(folder / CONFIG) or {}
+  before = [config.get("seeds", ()), *config.get("later", ())]
+  known = set(itertools.chain(*before))
+  new = [seed for seed in dict.fromkeys(given) if seed not in known]
+  return [some for some in (*before, new) if some]
 
 
 def keep_data(folder: pathlib.Path, identity: dict[str, str]) -> None:

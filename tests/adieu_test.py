@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import adieu
-from ser_jax import cells, experiment, runs, streaming, workdir
+from ser_jax import assembly, cells, experiment, runs, streaming, workdir
 from ser_jax.data.recordings import window_moments
 from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
@@ -217,7 +217,7 @@ def test_cells_hear_what_the_model_was_trained_on(
   config.precision = precision
   plain = {"standardize": False, "normalize": "train"}
   config.data.inputs.waveform.update(plain)
-  found = experiment.make_experiment(config, tmp_path)
+  found = assembly.make_experiment(config, tmp_path)
   ((run,),) = found.groups
   state = runs.initial_state(found, found.stages[-1], [run])
   weights = jax.tree.map(lambda x: jnp.array(x[0]), state.weights)

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from configs import dat
-from ser_jax import experiment
+from ser_jax import assembly, experiment
 from ser_jax.errors import UserError
 from ser_jax.runs import initial_state
 
@@ -82,7 +82,7 @@ def test_the_speaker_head_of_the_code_knows_every_speaker(
   """Of ten, seven are heard in training; the thesis' snippet 11 has ten."""
   for words, size in (("depth1,gamma2.5", 7), ("depth1,gamma2.5,legacy", 10)):
     config = small(synthetic_shards, words)
-    found = experiment.make_experiment(config, tmp_path)
+    found = assembly.make_experiment(config, tmp_path)
     state = initial_state(found, found.stages[-1], found.groups[0])
     *_, last = jax.tree.leaves(state.params["speaker_head"])
     assert last.shape[-1] == size

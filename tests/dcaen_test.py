@@ -9,7 +9,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import dcaen
-from ser_jax import experiment, runs
+from ser_jax import assembly, experiment, runs
 from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
 from ser_jax.train import optimizers
@@ -117,7 +117,7 @@ def end_after(count, *, kill):
 
 def last_params(config, workdir, stage):
   """Parameters of the best epoch of a stage, on the host."""
-  opened = experiment.make_experiment(config, workdir)
+  opened = assembly.make_experiment(config, workdir)
   group = opened.groups[0]
   stages = {stage.name: stage for stage in opened.stages}
   state = runs.initial_state(opened, stages[stage], group)
@@ -169,7 +169,7 @@ def test_an_average_begins_with_what_the_stage_before_left(
 ):
   config = small(synthetic_shards, "e_uf")
   config.optimizer.name = "schedule_free_adamw"
-  opened = experiment.make_experiment(config, tmp_path)
+  opened = assembly.make_experiment(config, tmp_path)
   group, stage = opened.groups[0], opened.stages[-1]
   drawn = runs.initial_state(opened, stage, group).weights
   left = jax.tree.map(np.ones_like, drawn.params["features"])
@@ -184,7 +184,7 @@ def test_an_average_begins_with_what_the_stage_before_left(
 def test_stages_draw_keys_of_their_own(synthetic_shards, tmp_path):
   """The first by the run's own seed, as a single stage does."""
   config = small(synthetic_shards, "e_uf", seeds=(3, 4))
-  opened = experiment.make_experiment(config, tmp_path)
+  opened = assembly.make_experiment(config, tmp_path)
   (group, _), stages = opened.groups, opened.stages
   seeds = [
     int(runs.initial_state(opened, stage, group).seed[0]) for stage in stages
@@ -230,12 +230,12 @@ def test_another_normalisation_is_another_experiment(
 
 def test_predictions_have_attention_and_embeddings(synthetic_shards, tmp_path):
   config = small(synthetic_shards, "dcaen")
-  opened = experiment.make_experiment(config, tmp_path)
+  opened = assembly.make_experiment(config, tmp_path)
   engine, group = runs.make_engines(opened)[-1], opened.groups[0]
   state = runs.initial_state(opened, opened.stages[-1], group)
   stats = runs.group_statistics(opened, group)
   row = group[0].test[None], np.ones((1, 8), np.float32)
-  ((frames, item),) = opened.source.items([row])
+  ((frames, item),) = engine.source.items([row])
   found = engine.predict(
     opened.layout.place_runs(state.weights),
     opened.layout.place_item(item),

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from configs import aae, adieu, dat, dcaen, ds_lstm
-from ser_jax import experiment
+from ser_jax import assembly, experiment
 from ser_jax.errors import UserError
 from ser_jax.train import loop
 
@@ -101,10 +101,10 @@ def test_shards_that_are_not_finished_are_told_as_such(tmp_path):
   config = ds_lstm.get_config("emodb")
   config.data.shards = str(tmp_path / "emodb")
   with pytest.raises(UserError, match="^no shards at"):
-    experiment.ensure_shards(config)
+    assembly.ensure_shards(config)
   (tmp_path / "emodb.partial").mkdir()
   with pytest.raises(UserError, match="^only unfinished shards at .*to build"):
-    experiment.ensure_shards(config)
+    assembly.ensure_shards(config)
 
 
 def test_noise_on_functionals_is_refused():
@@ -132,9 +132,7 @@ def test_what_diverged_is_told_once(monkeypatch, tmp_path, caplog):
     raise loop.Diverged(f"{group[0].name} diverged.")
 
   for module, name, value in (
-    (experiment, "ensure_shards", lambda config: None),
-    (experiment, "make_experiment", lambda *_: found),
-    (experiment, "_save_recipe", lambda _: None),
+    (experiment, "_open", lambda *_: [found]),
     (experiment.runs, "make_engines", lambda _: [None]),
     (experiment.runs, "train_group", diverge),
     (experiment.predictions, "file_of", lambda w, r: pathlib.Path(w, "none")),

@@ -16,7 +16,7 @@ import pytest
 
 from configs import ds_lstm
 from configs.common import CORPORA
-from ser_jax import experiment
+from ser_jax import assembly, experiment
 from ser_jax.errors import UserError
 from ser_jax.runs import _starter, initial_state
 from ser_jax.train.loop import Stopped
@@ -81,7 +81,7 @@ def test_a_run_does_not_depend_on_the_folds_beside_it(shards, tmp_path):
 
   def made(*folds):
     config.protocol.folds = folds
-    found = experiment.make_experiment(config, tmp_path)
+    found = assembly.make_experiment(config, tmp_path)
     parts = [len(run.train) for group in found.groups for run in group]
     return (found.steps, found.dataset.examples.plans), parts
 
@@ -92,7 +92,7 @@ def test_a_run_does_not_depend_on_the_folds_beside_it(shards, tmp_path):
 
 
 def test_a_batch_that_nothing_fills_is_told_of(shards, tmp_path, caplog):
-  experiment.make_experiment(small(shards, "base1", batch_size=1000), tmp_path)
+  assembly.make_experiment(small(shards, "base1", batch_size=1000), tmp_path)
   assert "batch_size=1000 is more than the 28 utterances" in caplog.text
 
 
@@ -197,7 +197,7 @@ def test_a_rate_that_diverges_is_told_of_and_left_out(shards, tmp_path, runs):
 
 def test_initialisation_compiles_once_for_all_runs(shards, tmp_path):
   config = small(shards, "base1", seeds=(0, 1))
-  found = experiment.make_experiment(config, tmp_path)
+  found = assembly.make_experiment(config, tmp_path)
   stage = found.stages[-1]
   one, other = (initial_state(found, stage, g) for g in found.groups)
   assert _starter(stage)._cache_size() == 1

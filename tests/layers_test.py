@@ -41,8 +41,13 @@ MAY_IMPORT = {
   "ser_jax.streaming": FLOOR | PIPELINE | {"ser_jax.system", "ser_jax.trained"},
   "ser_jax.cells": FLOOR
   | PIPELINE
-  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.features"}
-  | {"ser_jax.inspection", "ser_jax.predictions", "ser_jax.runs"}
+  | {"ser_jax.assembly", "ser_jax.command_line", "ser_jax.experiment"}
+  | {
+    "ser_jax.features",
+    "ser_jax.inspection",
+    "ser_jax.predictions",
+    "ser_jax.runs",
+  }
   | {"ser_jax.system", "ser_jax.trained", "ser_jax.workdir"},
   "ser_jax.tasks": FLOOR | {"ser_jax.losses"},
   "ser_jax.data": FLOOR,
@@ -64,18 +69,22 @@ MAY_IMPORT = {
   | PIPELINE
   | {"ser_jax.predictions", "ser_jax.runs"},
   "ser_jax.system": FLOOR | PIPELINE,
+  "ser_jax.assembly": FLOOR
+  | PIPELINE
+  | {"ser_jax.features", "ser_jax.runs", "ser_jax.system"},
   "ser_jax.trained": FLOOR
   | PIPELINE
   | {"ser_jax.features", "ser_jax.inference", "ser_jax.predictions"}
-  | {"ser_jax.runs", "ser_jax.system"},
+  | {"ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.experiment": FLOOR
   | PIPELINE
-  | {"ser_jax.checks", "ser_jax.features", "ser_jax.inference"}
-  | {"ser_jax.inspection", "ser_jax.predictions"}
+  | {"ser_jax.assembly", "ser_jax.checks", "ser_jax.features"}
+  | {"ser_jax.inference", "ser_jax.inspection", "ser_jax.predictions"}
   | {"ser_jax.reporting", "ser_jax.runs", "ser_jax.system", "ser_jax.workdir"},
   "ser_jax.analysis": FLOOR
   | PIPELINE
   | {
+    "ser_jax.assembly",
     "ser_jax.experiment",
     "ser_jax.features",
     "ser_jax.runs",
@@ -90,7 +99,8 @@ MAY_IMPORT = {
   "ser_jax.command_line": FLOOR | {"ser_jax.memory", "ser_jax.overrides"},
   "ser_jax.reproduce": FLOOR
   | PIPELINE
-  | {"ser_jax.command_line", "ser_jax.experiment", "ser_jax.reporting"}
+  | {"ser_jax.assembly", "ser_jax.command_line", "ser_jax.experiment"}
+  | {"ser_jax.reporting"}
   | {"ser_jax.workdir"},
   "ser_jax.main": FLOOR
   | {"ser_jax.analysis", "ser_jax.command_line", "ser_jax.demo"}

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from ser_jax import experiment
+from ser_jax import assembly, experiment
 from ser_jax.errors import UserError
 from ser_jax.evaluation import figures
 from ser_jax.reproduce import (
@@ -286,7 +286,7 @@ def test_a_baseline_is_on_the_terms_of_the_rows(tmp_path, monkeypatch):
     opened.append(config.data.inputs.functionals)
     raise UserError("enough")
 
-  monkeypatch.setattr(experiment, "ensure_shards", opened_by)
+  monkeypatch.setattr(assembly, "ensure_shards", opened_by)
   for row in rows[1:3]:
     with pytest.raises(UserError, match="enough"):
       fill_row(row, tmp_path, lambda: False)

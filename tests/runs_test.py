@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from ser_jax import experiment, predictions, runs
+from ser_jax import assembly, predictions, runs
 from ser_jax.train.engine import predict
 from tests.experiment_test import small, train
 
@@ -22,7 +22,7 @@ def test_predictions_are_of_the_best_epoch_and_of_the_last(
   text = (tmp_path / "metrics.jsonl").read_text()
   logged = [json.loads(line) for line in text.splitlines()]
   assert [line["best"] for line in logged] == [True, False]
-  found = experiment.make_experiment(config, tmp_path)
+  found = assembly.make_experiment(config, tmp_path)
   (group,), (engine,) = found.groups, runs.make_engines(found)
   (run,), stats = group, runs.group_statistics(found, group)
   best, last, _ = runs.restore_group(found, group)

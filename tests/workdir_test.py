@@ -119,17 +119,23 @@ def test_a_damaged_record_is_named(trained, name, content):
 
 def test_seeds_add_to_those_of_the_results(tmp_path):
   def kept():
-    return json.loads((tmp_path / "config.json").read_text())["seeds"]
+    config = json.loads((tmp_path / "config.json").read_text())
+    return [config["seeds"], *config.get("later", [])]
 
   for seeds in ((3,), (1, 0)):
     workdir.keep_config(tmp_path, CONFIG | {"seeds": seeds})
-    assert kept() == list(seeds)
+    assert kept() == [list(seeds)]
   (tmp_path / "runs").mkdir()
-  assert workdir.seeds(tmp_path, (2, 0)) == [1, 0, 2]
-  with workdir.claim(tmp_path, CONFIG | {"seeds": (2, 0)}):
-    assert kept() == [1, 0]
-  workdir.keep_config(tmp_path, CONFIG | {"seeds": (2, 0)})
-  assert kept() == [1, 0, 2]
+  added = CONFIG | {"seeds": (2, 0)}
+  assert workdir.seeds(tmp_path, added["seeds"]) == [[1, 0], [2]]
+  with workdir.claim(tmp_path, added):
+    assert kept() == [[1, 0]]
+  for seeds in ((2, 0), (1,), (4, 3, 2)):
+    workdir.keep_config(tmp_path, CONFIG | {"seeds": seeds})
+  assert kept() == [[1, 0], [2], [4, 3]]
+  assert workdir.seeds(tmp_path, ()) == kept()
+  with workdir.claim(tmp_path, CONFIG | {"seeds": (0,)}):
+    assert kept() == [[1, 0], [2], [4, 3]]
 
 
 def test_a_folder_of_no_training_is_refused(tmp_path):

@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import PyTree
 
-from ser_jax import atomic, runs
+from ser_jax import assembly, atomic, runs
 from ser_jax import experiment as experiments
 from ser_jax import workdir as workdirs
 from ser_jax.analysis import categories, cost, hlo, traffic
@@ -61,7 +61,9 @@ def analyze(config, workdir: pathlib.Path) -> dict:
   dataset = load_dataset(config, blank)
   examples = dataset.examples
   held = dataclasses.replace(examples, keep=examples.keep[:_HELD])
-  experiment = experiments.assemble(config, workdir, dataset, held, described)
+  (experiment,) = assembly.assemble(
+    config, workdir, dataset, held, [config.seeds], described
+  )
   layout = experiment.layout
   peaks = find_peaks(
     config.analysis.peaks,

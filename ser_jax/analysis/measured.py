@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from ser_jax import assembly, runs
 from ser_jax import experiment as experiments
-from ser_jax import runs
 from ser_jax import workdir as workdirs
 from ser_jax.analysis import cost, hlo, trace
 from ser_jax.analysis.compiled import describe, epoch_rows
@@ -44,8 +44,8 @@ def profile(config, workdir: pathlib.Path) -> dict:
   """
   experiments.check(config)
   trace.check(config.profile)
-  processes.in_turn(lambda: experiments.ensure_shards(config))
-  experiment = experiments.make_experiment(config, workdir)
+  processes.in_turn(lambda: assembly.ensure_shards(config))
+  experiment = assembly.make_experiment(config, workdir)
   layout = experiment.layout
   peaks = find_peaks(
     config.analysis.peaks,

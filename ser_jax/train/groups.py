@@ -11,12 +11,38 @@ from ser_jax.train.loop import Run
 Group = Sequence[Run]
 
 
-def listed(config, folds: Sequence[Fold]) -> list[Run]:
-  """The runs of a config in the order of training, seed by seed."""
+def parted(
+  config, seeds: Sequence[Sequence[int]], folds: Sequence[Fold]
+) -> list[tuple[Group, ...]]:
+  """Groups of every run, parted where their size changes.
+
+  Args:
+    config: the whole config, but for its seeds.
+    seeds: that came together: those that are added later share no program with
+      those that were there, which need not be trained again.
+    folds: of the protocol.
+
+  Returns:
+    The parts, in the order of training.
+
+  Raises:
+    UserError: see `grouped`.
+  """
+  found = [
+    grouped(config.parallel, listed(config, some, folds)) for some in seeds
+  ]
+  return [
+    tuple(itertools.chain(*same))
+    for _, same in itertools.groupby(found, lambda groups: len(groups[0]))
+  ]
+
+
+def listed(config, seeds: Sequence[int], folds: Sequence[Fold]) -> list[Run]:
+  """Runs of a config in the order of training, seed by seed."""
   rates = config.optimizer.learning_rates or (None,)
   return [
     Run(fold.name, int(seed), fold.train, fold.validation, fold.test, rate)
-    for seed, fold, rate in itertools.product(config.seeds, folds, rates)
+    for seed, fold, rate in itertools.product(seeds, folds, rates)
   ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import ds_lstm
-from ser_jax import experiment
+from ser_jax import assembly
 from ser_jax.analysis import compiled, markdown, modes
 from ser_jax.analysis.cost import Op
 from ser_jax.analysis.roofline import Peaks, roofline
@@ -213,7 +213,7 @@ def test_a_profile_measures_and_traces(monkeypatch, tmp_path):
     blank.metadata["recipe"] = json.loads(json.dumps(recipe))
     return load_dataset(config, blank)
 
-  monkeypatch.setattr(experiment, "load_dataset", load)
+  monkeypatch.setattr(assembly, "load_dataset", load)
   found = modes.profile(small(), tmp_path)
   assert len(turns) == 1  # shards are made by one process after another
   stage = found["stages"]["train"]

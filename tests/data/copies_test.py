@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import common, dat
-from ser_jax import experiment
+from ser_jax import assembly
 from ser_jax.data import dataset
 from ser_jax.errors import UserError
 from tests import fakes
@@ -119,10 +119,10 @@ def test_missing_shards_are_built_with_the_copies_of_the_config(
 
   monkeypatch.setattr(subprocess, "run", run)
   with pytest.raises(UserError, match="building the shards .* failed"):
-    experiment.ensure_shards(config)
+    assembly.ensure_shards(config)
   assert ("--speeds=0.95,1.05" in called[0]) == speeds
   assert f"--out={dataset.shard_folder(config.data)}" in called[0]
   config.data.raw = ""
   with pytest.raises(UserError) as told:
-    experiment.ensure_shards(config)
+    assembly.ensure_shards(config)
   assert ("--speeds=0.95,1.05 --raw=DIR" in str(told.value)) == speeds

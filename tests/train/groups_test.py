@@ -16,8 +16,8 @@ FOLDS = [Fold(name, NOBODY, NOBODY, NOBODY) for name in ("one", "two", "three")]
 
 def listed(seeds=(0, 1), rates=()):
   config = common.get_config()
-  config.seeds, config.optimizer.learning_rates = seeds, rates
-  return groups.listed(config, FOLDS)
+  config.optimizer.learning_rates = rates
+  return groups.listed(config, seeds, FOLDS)
 
 
 def parts(runs, kind="vmap", stack=0):
@@ -54,6 +54,24 @@ def test_programs_have_one_size(stack):
 def test_what_shares_no_program_is_not_stacked():
   with pytest.raises(UserError, match="stack=3 is for runs that share"):
     parts(listed(), "loop", 3)
+
+
+@pytest.mark.parametrize(
+  ("kind", "stack", "sizes"),
+  [
+    ("vmap", 0, [[6], [3, 3], [6]]),
+    ("shard", 3, [[3] * 6]),
+    ("loop", 0, [[1] * 18]),
+  ],
+)
+def test_seeds_share_a_program_with_those_they_came_with(kind, stack, sizes):
+  config = common.get_config()
+  config.parallel.runs, config.parallel.stack = kind, stack
+  together = [(0, 1), (2,), (3,), (4, 5)]
+  parts = groups.parted(config, together, FOLDS)
+  assert [[len(group) for group in part] for part in parts] == sizes
+  runs = [run for part in parts for group in part for run in group]
+  assert [run.name for run in runs] == [run.name for run in listed(range(6))]
 
 
 def test_no_two_groups_share_a_folder():

@@ -41,19 +41,20 @@ def one_batch(name):
   )
   made = systems.make_experiment(config, held=535)
   stage, group = made.stages[-1], made.groups[0][:1]
+  source = runs.make_engines(made)[-1].source
   state = jax.tree.map(lambda x: x[0], runs.initial_state(made, stage, group))
   frames, item = next(
-    made.source.items([(group[0].train[None, :8], np.ones((1, 8), np.float32))])
+    source.items([(group[0].train[None, :8], np.ones((1, 8), np.float32))])
   )
   item, constants, statistics = jax.tree.map(
     jnp.asarray,
     (
       jax.tree.map(lambda x: x[0], item),
-      made.source.constants,
+      source.constants,
       made.statistics[group[0].fold],
     ),
   )
-  batch = made.source.gather(constants, item, frames)
+  batch = source.gather(constants, item, frames)
   return (
     stage.task,
     state,
