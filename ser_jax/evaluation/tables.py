@@ -34,7 +34,8 @@ OURS = {"run": "runs", "seed": "seeds, their folds pooled"}
 FOLDS = """\
 Folds: mean ± sd over runs, which the difference of means is of. p (t): of a
 one-tailed t-test (Welch) that the row's mean over seeds is the higher one, of
-the seeds that both rows have: on these speakers, whatever others would say.
+the seeds of which both rows have the same folds: on these speakers, whatever
+others would say.
 """
 VALIDATION = """\
 Validation: of the epochs kept, which is what a choice between rows may look at.
@@ -103,20 +104,30 @@ def _validation(report: dict, metric: str) -> dict:
 
 
 def _one_tailed(report: dict, other: dict, metric: str) -> dict:
-  """Over the seeds, whose folds are pooled, that both have: at least two."""
+  """Over the seeds, whose folds are pooled, that both have: at least two.
+
+  Those alone of which both have the same folds: others are easier, or harder.
+  """
   ours, theirs = (_by_seed(r, metric) for r in (report, other))
   both = sorted(ours.keys() & theirs.keys())
   if len(both) < 2:
     return {}
-  ours, theirs = (np.array([x[seed] for seed in both]) for x in (ours, theirs))
+  ours, theirs = (np.array([x[each] for each in both]) for x in (ours, theirs))
   return {"p_t": statistics.one_tailed_t_test(ours, theirs)}
 
 
-def _by_seed(report: dict, metric: str) -> dict[int, float]:
-  """Pooled figures."""
-  seeds = sorted({run["seed"] for run in report["runs"]})
+def _by_seed(
+  report: dict, metric: str
+) -> dict[tuple[int, frozenset[str]], float]:
+  """Pooled figures, by seed and the folds that it has."""
+  folds = {}
+  for run in report["runs"]:
+    folds.setdefault(run["seed"], set()).add(run["fold"])
   values = report["summary"][metric]["by_seed"]
-  return dict(zip(seeds, values, strict=True))
+  return {
+    (seed, frozenset(folds[seed])): value
+    for seed, value in zip(sorted(folds), values, strict=True)
+  }
 
 
 def _spread(part: dict, runs: int, by: str) -> str:

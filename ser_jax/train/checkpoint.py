@@ -43,14 +43,19 @@ class Checkpoints:
   def __enter__(self):
     return self
 
-  def __exit__(self, *error):
-    if self._manager is not None:
-      try:
-        self._manager.wait_until_finished()
-      except (OSError, ValueError) as failed:
-        raise self._unwritten(failed) from failed
-      finally:
-        self._manager.close()
+  def __exit__(self, kind, *error):
+    if kind is None:
+      processes.on_primary(self._close)
+    elif self._manager is not None:  # other processes may be elsewhere
+      self._close()
+
+  def _close(self) -> None:
+    try:
+      self._manager.wait_until_finished()
+    except (OSError, ValueError) as failed:
+      raise self._unwritten(failed) from failed
+    finally:
+      self._manager.close()
 
   def _open(self) -> None:
     try:

@@ -260,6 +260,9 @@ def _close_epoch(t: _Training, start: float) -> dict[str, str]:
   scores = predict(
     t.engine, t.state.weights, t.statistics, [r.validation for r in t.runs]
   )
+  # The epoch's last update shows in no loss.
+  finite = np.array([np.isfinite(found).all() for found in scores])
+  _mark(t, "a prediction", finite)
   rates = _learning_rates(t)
   training = np.array(
     [not has_stopped(books, settings, number) for number in range(len(t.runs))]

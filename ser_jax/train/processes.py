@@ -61,16 +61,17 @@ def on_primary(work: Callable[[], object]):
     Its result, on every process.
 
   Raises:
-    UserError: `work` raised it, or OSError, then on every process.
+    UserError: `work` raised it, or anything else, then on every process; on
+      process 0 what it was.
   """
   if jax.process_count() == 1:
     return work()
-  answer = {}
+  answer, failed = {}, None
   if primary():
     try:
       answer = {"value": work()}
-    except (UserError, OSError) as error:  # or a disk is full
-      answer = {"error": str(error)}
+    except Exception as error:  # the others would wait for an answer for ever
+      answer, failed = {"error": str(error) or repr(error)}, error
   text = json.dumps(answer).encode()
   size = int(broadcast(np.int32(len(text))))
   buffer = np.zeros(size, np.uint8)
@@ -78,7 +79,7 @@ def on_primary(work: Callable[[], object]):
     buffer[:] = np.frombuffer(text, np.uint8)
   answer = json.loads(broadcast(buffer).tobytes())
   if "error" in answer:
-    raise UserError(answer["error"])
+    raise failed or UserError(answer["error"])
   return answer["value"]
 
 

@@ -256,6 +256,18 @@ def test_seeds_that_both_rows_have_are_tested_one_tailed():
   assert "p_t" not in found[0]
 
 
+def test_seeds_of_other_folds_are_not_tested_one_tailed():
+  """A row that has lost its hardest fold is not the better for it."""
+
+  def p_of(lost):
+    runs = [r for r in REPORTS["a"]["runs"] if (r["fold"], r["seed"]) != lost]
+    other = REPORTS["a"] | {"runs": runs}
+    return tables.compare(ROWS, REPORTS | {"b": other}, "wa")["rows"][1]
+
+  assert p_of(None)["p_t"] == pytest.approx(0.5)
+  assert "p_t" not in p_of(("fold0", 1))  # leaves a single seed
+
+
 def test_seeds_may_be_what_figures_are_of():
   found = tables.compare(ROWS, REPORTS, "wa")
   told = {"by": "seed", "extra": ("validation",)}

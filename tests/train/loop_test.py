@@ -1,5 +1,6 @@
 """The loop on a small model: resuming, selection, bad numbers."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -289,6 +290,20 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
     assert checkpoints.progress()["diverged"] == [-1, 0]
 
 
+def test_predictions_that_are_not_finite_are_not_scored(tmp_path):
+  """An epoch's last update may spoil a run; the other goes on."""
+  bench = Bench(seeds=(0, 5), runs="vmap")
+  predict = bench.engine.predict
+
+  def spoil(*arguments):
+    return {"scores": predict(*arguments)["scores"].at[1].set(jnp.nan)}
+
+  bench.engine = dataclasses.replace(bench.engine, predict=spoil)
+  *_, books, lines = bench.fit(tmp_path)
+  assert books.diverged == [-1, 0]
+  assert [line["seed"] for line in lines] == [0] * EPOCHS
+
+
 def test_what_the_stage_before_gave_up_stays_given_up(tmp_path):
   """Resumed, too: the checkpoint has it."""
   bench = Bench(seeds=(0, 5), runs="vmap")
@@ -339,7 +354,7 @@ def test_a_loss_that_is_not_finite_names_the_run(tmp_path):
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
   """The last update overflows, of which no loss tells any more."""
   last = EPOCHS * STEPS - 1
-  with pytest.raises(UserError, match="a weight of one-seed0 is not finite"):
+  with pytest.raises(UserError, match="a prediction of one-seed0 is not"):
     Bench(rate=lambda step: jnp.where(step == last, np.inf, 1e-2)).fit(tmp_path)
   with Checkpoints(tmp_path) as checkpoints:
     progress = checkpoints.progress()

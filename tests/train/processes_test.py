@@ -94,6 +94,18 @@ except loop.Stopped:
 """
 
 
+FAIL = """
+from ser_jax.train import processes
+processes.join()
+def fail():
+  raise KeyError("lost")
+try:
+  processes.on_primary(fail)
+except Exception as error:
+  print(type(error).__name__, error)
+"""
+
+
 def finish(started):
   ended = [process.communicate(timeout=120) for process in started]
   return [p.returncode for p in started], ended
@@ -161,6 +173,13 @@ def test_a_signal_to_one_process_stops_both(synthetic_shards, tmp_path, alone):
   assert status == [0, 0], output
   assert all("resumed" in text for text, _ in output)
   assert_same_results(alone, tmp_path)
+
+
+def test_whatever_fails_on_process_0_fails_on_all():
+  status, output = finish(start_two([sys.executable, "-c", FAIL]))
+  assert status == [0, 0], output
+  told = [text.splitlines()[-1] for text, _ in output]  # gloo's lines first
+  assert told == ["KeyError 'lost'", "UserError 'lost'"]
 
 
 def test_alone_there_is_nobody_to_ask():
