@@ -345,12 +345,13 @@ def test_what_is_not_trained_to_its_end_is_not_predicted_with(shards, tmp_path):
   assert not list(tmp_path.glob("runs/*/predictions.npz"))
   train(config, tmp_path)
   assert open_runs(tmp_path).names == ("session1-seed0",)
-  # Both seeds train again in one program: the first is not what it was.
+  # Only what is added trains: the first seed's run stays as it was.
   config.seeds = (0, 1)
   with pytest.raises(Stopped):
     experiment.train(config, tmp_path, should_stop=after(2))
-  with pytest.raises(UserError, match="session1-seed0 .* to epoch 0 of 2"):
-    open_runs(tmp_path)
+  assert open_runs(tmp_path).names == ("session1-seed0",)
+  with pytest.raises(UserError, match="session1-seed1 .* to epoch 0 of 2"):
+    experiment.evaluate(config, tmp_path)
 
 
 def test_other_shards_in_the_same_place_are_refused(shards, tmp_path):

@@ -73,7 +73,7 @@ def load(
 
 
 def require_whole(file: io.BufferedIOBase, *, source: str) -> None:
-  """Refuses WAV files shorter than their header says.
+  """Refuses files of nothing, and WAV files shorter than their header says.
 
   libsndfile takes the rest of a truncated WAV file for the whole of it, so
   its data chunk is compared with the file's size.
@@ -86,6 +86,8 @@ def require_whole(file: io.BufferedIOBase, *, source: str) -> None:
     UserError: audio is missing.
   """
   size = file.seek(0, os.SEEK_END)
+  if not size:
+    raise UserError(f"{source} is a file of 0 bytes: copy it again.")
   file.seek(0)
   start = file.read(12)
   if start[:4] != b"RIFF" or start[8:] != b"WAVE":
@@ -174,8 +176,8 @@ def require_samples(samples: Samples, least: int, recipe: str) -> None:
   """
   if len(samples) < least:
     raise UserError(
-      f"the audio has {len(samples)} samples, {recipe} needs at least {least} "
-      "for one frame: leave the recording out."
+      f"the audio is {len(samples)} samples long, {recipe} needs at least "
+      f"{least} for one frame: leave the recording out."
     )
 
 

@@ -45,7 +45,7 @@ def with_nan(kind):
 BAD = {
   "missing": (lambda d: d / "absent.wav", "cannot be read"),
   "folder": (lambda d: d, "cannot be read"),
-  "no bytes": (lambda d: cut(write(d, "x.wav", NOISE), 0), "cannot be read"),
+  "no bytes": (lambda d: cut(write(d, "x.wav", NOISE), 0), "of 0 bytes: copy"),
   "text": (lambda d: text(d / "x.wav"), "cannot be read"),
   "no samples": (lambda d: write(d, "x.wav", NOISE[:0]), "is empty"),
   "cut wav": (
@@ -143,7 +143,7 @@ def test_impossible_rate_is_refused(rate):
 
 def test_too_few_samples_are_refused():
   audio.require_samples(NOISE[:400], 400, "ds_lstm")
-  with pytest.raises(UserError, match="399 samples, ds_lstm needs .* 400"):
+  with pytest.raises(UserError, match="399 samples long, ds_lstm needs .* 400"):
     audio.require_samples(NOISE[:399], 400, "ds_lstm")
 
 
