@@ -174,23 +174,22 @@ def leave_one_pair_out(table, keep, config) -> Protocol:
 
 
 def speaker_folds(table, keep, config) -> Protocol:
-  """Speakers dealt into `count` groups: one tests, the next validates."""
-  speakers = sorted(set(table.speakers[keep]))
+  """Speakers dealt into `count` groups: one tests, the next validates.
+
+  They are dealt gender after gender, so that every group has its share.
+  """
+  genders = dict(zip(table.speakers[keep], table.genders[keep], strict=True))
+  speakers = sorted(genders, key=lambda name: (genders[name], name))
   if not 3 <= config.count <= len(speakers):
     raise UserError(
       f"config.protocol.count={config.count}: speaker_folds needs at least 3 "
       f"groups and at most one a speaker ({len(speakers)})."
     )
   groups = [speakers[first :: config.count] for first in range(config.count)]
+  nexts = groups[1:] + groups[:1]
   folds = tuple(
-    _fold(
-      f"fold{number}",
-      keep,
-      table.speakers,
-      groups[(number + 1) % config.count],
-      group,
-    )
-    for number, group in enumerate(groups)
+    _fold(f"fold{number}", keep, table.speakers, validation, test)
+    for number, (test, validation) in enumerate(zip(groups, nexts, strict=True))
   )
   return Protocol(
     "speaker_folds",

@@ -39,6 +39,20 @@ def test_speakers_are_disjoint_and_all_are_tested_once(name):
   assert sorted(tested) == list(range(len(shards)))
 
 
+def test_groups_have_their_share_of_each_gender():
+  """Also where women and men take turns, as in RAVDESS."""
+  shards = fakes.FakeShards()
+  turns = dict(zip("abcdef", ("male", "female") * 3, strict=True))
+  who = shards.table.speakers
+  shards.table.genders = np.array([turns[name] for name in who])
+  folds = folds_of(shards, "speaker_folds", count=3).folds
+  assert [sorted(set(who[fold.test])) for fold in folds] == [
+    ["a", "b"], ["c", "d"], ["e", "f"]
+  ]  # fmt: skip
+  (fold, *_) = folds_of(shards, "speaker_folds", count=4).folds
+  assert sorted(set(who[fold.test])) == ["b", "c"]
+
+
 def test_sessions_of_test_and_training_are_disjoint():
   shards = fakes.FakeShards()
   for fold in folds_of(shards, "leave_one_session_out").folds:
