@@ -73,30 +73,37 @@ def _rows(path: pathlib.Path) -> list[tuple[int, dict[str, str]]]:
     )
   try:
     with open(path, encoding="utf-8-sig", newline="") as file:
-      reader = csv.DictReader(file)
+      reader = csv.DictReader(file, skipinitialspace=True)
+      columns = reader.fieldnames or ()
       rows = [(reader.line_num, row) for row in reader]
   except (UnicodeDecodeError, csv.Error) as error:
     raise UserError(
       f"{path} cannot be read as a table ({error}): save it as CSV in UTF-8, "
       "with commas between the columns."
     ) from error
-  missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+  missing = [name for name in NEEDED if name not in columns]
   if missing:
     raise UserError(
       f"{path} has no column {', '.join(missing)} (it has "
-      f"{', '.join(reader.fieldnames or ('nothing',))}): the first line names "
-      "the columns, with commas between."
+      f"{', '.join(columns) or 'nothing'}): the first line names the columns, "
+      "with commas between."
+    )
+  named = [name for name in columns if name]
+  if len(set(named)) < len(named):
+    raise UserError(
+      f"{path} has two columns of one name ({', '.join(named)}): rename one."
     )
   return rows
 
 
 def _utterance(raw: pathlib.Path, row: dict[str, str], where: str) -> Utterance:
   """What a row says."""
-  told = {
-    name: value.strip()
-    for name, value in row.items()
-    if name and isinstance(value, str)
-  }
+  if any(row.pop(None, ())):  # values beyond the columns
+    raise UserError(
+      f"{where} has more values than the first line has columns: put values "
+      "with commas in them in double quotes."
+    )
+  told = {name: value.strip() for name, value in row.items() if value}
   for name in NEEDED:
     if not told.get(name):
       raise UserError(f"{where}: {name} is empty: fill it in.")

@@ -63,6 +63,7 @@ def test_a_row_is_an_utterance(raw):
     ("c.wav,Bo,sad\nc.wav,Bo,sad", "line 3: the utterance 'c' is there twice"),
     ("c.wav,Bo,sad,c@2", "'c@2' has one of @ ~, which mark excerpts"),
     ("c.wav,Bo~1,sad", "'Bo~1' has one of @ ~"),
+    ("c.wav,Bo,at ease" + 8 * "," + "said, well", "more values than the first"),
     ("", "names no recording that is there"),
   ],
 )
@@ -78,9 +79,21 @@ def test_a_table_amiss_is_named(raw):
   write(raw, "c.wav,Bo", header="path,who")
   with pytest.raises(UserError, match=r"no column speaker, emotion \(it has"):
     read(raw)
+  write(raw, "c.wav,Bo,sad,sad", header="path,speaker,emotion,emotion")
+  with pytest.raises(UserError, match="two columns of one name"):
+    read(raw)
+  (raw / table.NAME).write_bytes(b"")
+  with pytest.raises(UserError, match=r"no column path.* \(it has nothing\)"):
+    read(raw)
   (raw / table.NAME).write_bytes(b"path,speaker,emotion\n\xff\xfe,a,b\n")
   with pytest.raises(UserError, match="save it as CSV in UTF-8"):
     read(raw)
+
+
+def test_blanks_and_commas_at_the_end_are_nothing(raw):
+  write(raw, "c.wav, Bo, sad,,,", header="path, speaker, emotion,,")
+  (found,) = read(raw)
+  assert (found.speaker, found.emotion) == ("Bo", "sad")
 
 
 def test_what_is_missing_may_be_left_out(raw):
