@@ -138,7 +138,8 @@ def get_config() -> ConfigDict:
       # The runs of one seed follow each other.
       "stack": 0,
       # Devices along each axis; data = 0 takes as many as run leaves and the
-      # batch divides by.
+      # batch divides by. With runs = shard, run = 1 takes as many as the runs
+      # divide by.
       "run": 1,
       "data": 0,
       # replicated, or sharded: each device of the data axis keeps its share.

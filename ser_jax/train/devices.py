@@ -43,7 +43,8 @@ def make_layout(
   Args:
     config: `backend`, `runs`, `data` (devices that share a batch, 0 for as many
       as `run` leaves and the batch divides by), `run` (devices along the run
-      axis), `optimizer_state` (`replicated`, or `sharded` over the data axis).
+      axis; 1 where `runs` is `shard`: as many as the runs divide by),
+      `optimizer_state` (`replicated`, or `sharded` over the data axis).
     runs: of one program.
     batch_size: must divide by the devices of the data axis.
     accumulate: microbatches that each device's share must divide by.
@@ -61,7 +62,7 @@ def make_layout(
   along_run, along_data = config.run, config.data
   if config.runs == "shard":
     along_data = 1
-    along_run = config.run if config.run > 1 else min(len(devices), runs)
+    along_run = config.run if config.run > 1 else _sharing(len(devices), runs)
   if not along_data:
     along_data = _dividing(len(devices) // along_run, batch_size, accumulate)
     if along_data > 1:
@@ -153,6 +154,18 @@ def _check_settings(config) -> None:
   ):
     if is_void:
       raise UserError(f"config.parallel: {reason}")
+
+
+def _sharing(devices: int, runs: int) -> int:
+  """As many of the devices as the runs divide by."""
+  found = max(n for n in range(1, devices + 1) if runs % n == 0)
+  if found < devices:
+    LOG.warning(
+      "the %d runs of a program divide by no more than %d of %d devices: the "
+      "others idle",
+      *(runs, found, devices),
+    )
+  return found
 
 
 def _dividing(devices: int, batch_size: int, accumulate: int) -> int:

@@ -343,8 +343,16 @@ def test_as_many_devices_share_a_batch_as_divide_it(
 ):
   layout = layout_of(4, size=size, data=0, **changes)
   assert layout.mesh.devices.shape == wanted
-  idle = changes.get("runs") != "shard" and layout.mesh.size < 8
-  assert ("the others idle" in caplog.text) == idle
+  assert ("the others idle" in caplog.text) == (layout.mesh.size < 8)
+
+
+@pytest.mark.parametrize(
+  ("runs", "devices"), [(5, 5), (9, 3), (10, 5), (11, 1), (12, 6), (16, 8)]
+)
+def test_as_many_devices_have_runs_as_divide_them(caplog, runs, devices):
+  layout = layout_of(runs, runs="shard", data=0)
+  assert layout.mesh.devices.shape == (devices, 1)
+  assert ("the others idle" in caplog.text) == (devices < 8)
 
 
 def test_each_shape_compiles_once():
