@@ -7,7 +7,7 @@ Names of models, tasks and optimizers are looked up where they are made, see
 import fnmatch
 import math
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -105,6 +105,28 @@ def check_values(config: ConfigDict) -> None:
       f"config.task.name={config.task.name!r} does not go with config.data."
       f"target={config.data.target!r}: regress predicts contours, other tasks "
       "predict classes."
+    )
+
+
+def check_cut(data: ConfigDict, rates: Mapping[str, float]) -> None:
+  """Refuses a cut that would fall on different moments of an utterance.
+
+  Args:
+    data: `config.data`.
+    rates: frames a second, by the inputs that have frames.
+
+  Raises:
+    UserError: inputs of several rates, or that are stretched to one length,
+      would be cut at the same number of frames.
+  """
+  timed = [name for name in data.inputs if name in rates]
+  stretched = [name for name in timed if data.inputs[name].resample]
+  if data.max_frames and (stretched or len({rates[x] for x in timed}) > 1):
+    raise UserError(
+      f"config.data.max_frames={data.max_frames} does not go with config.data."
+      f"inputs {', '.join(stretched or timed)}: as many frames of them are not "
+      + ("as long in every utterance (resample)." if stretched else "as long.")
+      + " Set it to 0."
     )
 
 

@@ -27,7 +27,7 @@ from ser_jax import workdir as workdirs
 from ser_jax.data import augment
 from ser_jax.data.shards import identity
 from ser_jax.errors import UserError
-from ser_jax.features.sets import inputs_in_time
+from ser_jax.features.sets import frame_rates
 from ser_jax.models.table import MODELS
 from ser_jax.system import make_model
 from ser_jax.tasks.table import TASKS
@@ -84,30 +84,38 @@ def _train_part(
     diverged: names of runs that have, which is added to.
     count: runs of all parts.
   """
-  workdir, engines = experiment.workdir, runs.make_engines(experiment)
-  for number, group in enumerate(experiment.groups):
+  workdir, left = experiment.workdir, []
+
+  def lose(group: groups.Group) -> None:
+    diverged.extend(run.name for run in group)
+    if len(diverged) < count:  # else that is the error
+      LOG.error("%s", _lost(workdir, group))
+
+  for number, group in enumerate(experiment.groups, start=1):
     done = processes.on_primary(functools.partial(_done, workdir, group))
     if len(done) == len(group):
       continue
+    if _lost(workdir, group):
+      lose(group)
+    else:
+      left.append((number, group, len(done)))
+  if not left and not experiment.config.report.embeddings:
+    return  # with nothing placed on devices
+  engines = runs.make_engines(experiment)
+  for number, group, done in left:
     LOG.info(
       "group %d of %d: %s%s",
-      number + 1,
+      number,
       len(experiment.groups),
       ", ".join(run.name for run in group),
-      f" ({len(done)} of them have predictions)" * bool(done),
+      f" ({done} of them have predictions)" * bool(done),
     )
     try:
-      if not _lost(workdir, group):
-        diverged += runs.train_group(
-          experiment, engines, group, log, should_stop
-        )
-        continue
+      diverged += runs.train_group(experiment, engines, group, log, should_stop)
     except loop.Diverged as error:
       reason = str(error)
       processes.on_primary(functools.partial(_give_up, workdir, group, reason))
-    diverged += [run.name for run in group]
-    if len(diverged) < count:  # else that is the error
-      LOG.error("%s", _lost(workdir, group))
+      lose(group)
   _look(experiment, engines[-1], diverged)
 
 
@@ -175,13 +183,18 @@ def evaluate(config, workdir: pathlib.Path) -> dict:
         else:
           runs.require_trained(part, group)
     for part in parts:
-      engines = runs.make_engines(part)
-      for group in _with_weights(part.groups, diverged):
-        *weights, lost = runs.restore_group(part, group)
-        runs.save_predictions(part, engines[-1], group, *weights, lost)
-        diverged += lost
-      _look(part, engines[-1], diverged)
+      _evaluate_part(part, diverged)
     return _conclude(parts, diverged)
+
+
+def _evaluate_part(experiment: runs.Experiment, diverged: list[str]) -> None:
+  """Predicts with what has weights; adds to `diverged` what of it has none."""
+  engine = runs.make_engines(experiment)[-1]
+  for group in _with_weights(experiment.groups, diverged):
+    *weights, lost = runs.restore_group(experiment, group)
+    runs.save_predictions(experiment, engine, group, *weights, lost)
+    diverged += lost
+  _look(experiment, engine, diverged)
 
 
 def _claim(workdir: pathlib.Path, config):
@@ -257,6 +270,8 @@ def check(config) -> None:
       )
   precision.check(config.precision)
   checks.check_values(config)
-  augment.check(config, inputs_in_time(config.data.features))
+  rates = frame_rates(config.data.features)
+  checks.check_cut(config.data, rates)
+  augment.check(config, rates)
   make_optimizer(config.optimizer, epochs=config.epochs, steps_per_epoch=1)
   make_model(config, classes=len(config.data.classes))

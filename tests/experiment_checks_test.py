@@ -120,12 +120,29 @@ def test_a_feature_set_that_does_not_exist_is_refused():
     experiment.check(config)
 
 
+def test_inputs_are_cut_at_one_moment():
+  config = changed(ds_lstm.get_config("dual"), "data.max_frames", 100)
+  with pytest.raises(
+    UserError, match="^config.data.max_frames=100.* s1, s2.*every utterance"
+  ):
+    experiment.check(config)
+  for plan in config.data.inputs.values():
+    plan.resample = False
+  with pytest.raises(UserError, match="mfcc, s1, s2.*not as long. Set it to 0"):
+    experiment.check(config)
+  del config.data.inputs["mfcc"], config.data.inputs["s2"]
+  experiment.check(config)
+
+
 def test_what_diverged_is_told_once(monkeypatch, tmp_path, caplog):
   """Groups before the last are logged when they end; the last is the error."""
   config = ds_lstm.get_config()
   pairs = [(types.SimpleNamespace(name=name),) for name in ("one", "two")]
-  found = types.SimpleNamespace(
-    config=config, workdir=tmp_path, dataset=None, groups=tuple(pairs)
+  made, found = (
+    [],
+    types.SimpleNamespace(
+      config=config, workdir=tmp_path, dataset=None, groups=tuple(pairs)
+    ),
   )
 
   def diverge(_, engines, group, *rest):
@@ -133,7 +150,7 @@ def test_what_diverged_is_told_once(monkeypatch, tmp_path, caplog):
 
   for module, name, value in (
     (experiment, "_open", lambda *_: [found]),
-    (experiment.runs, "make_engines", lambda _: [None]),
+    (experiment.runs, "make_engines", lambda _: made.append(0) or [None]),
     (experiment.runs, "train_group", diverge),
     (experiment.predictions, "file_of", lambda w, r: pathlib.Path(w, "none")),
     (experiment.groups, "name", lambda group: group[0].name),
@@ -148,3 +165,4 @@ def test_what_diverged_is_told_once(monkeypatch, tmp_path, caplog):
       experiment.train(config, tmp_path, should_stop=lambda: False)
     (record,) = caplog.records
     assert record.getMessage().startswith("one diverged")
+  assert len(made) == 1

@@ -305,8 +305,8 @@ FEATURE_SETS = {
 }
 
 
-def inputs_in_time(name: str) -> tuple[str, ...]:
-  """Names of a feature set's inputs that have frames.
+def frame_rates(name: str) -> dict[str, float]:
+  """Frames a second, by the inputs of a feature set that have frames.
 
   Args:
     name: `config.data.features`.
@@ -320,8 +320,11 @@ def inputs_in_time(name: str) -> tuple[str, ...]:
       f"config.data.features={name!r} is unknown: did you mean "
       f"{', '.join(near)}?"
     )
-  inputs = FEATURE_SETS[name].inputs.items()
-  return tuple(name for name, spec in inputs if spec.frame_rate is not None)
+  return {
+    name: spec.frame_rate
+    for name, spec in FEATURE_SETS[name].inputs.items()
+    if spec.frame_rate is not None
+  }
 
 
 def require_unchanged(

@@ -19,7 +19,8 @@ def parted(
   Args:
     config: the whole config, but for its seeds.
     seeds: that came together: those that are added later share no program with
-      those that were there, which need not be trained again.
+      those that were there, which need not be trained again, and have the
+      largest programs that `stack` has room for and that their number allows.
     folds: of the protocol.
 
   Returns:
@@ -28,9 +29,9 @@ def parted(
   Raises:
     UserError: see `grouped`.
   """
-  found = [
-    grouped(config.parallel, listed(config, some, folds)) for some in seeds
-  ]
+  first, *later = (listed(config, some, folds) for some in seeds)
+  found = [grouped(config.parallel, first)]
+  found += [_fitted(config.parallel, runs) for runs in later]
   return [
     tuple(itertools.chain(*same))
     for _, same in itertools.groupby(found, lambda groups: len(groups[0]))
@@ -72,9 +73,20 @@ def grouped(config, runs: Sequence[Run]) -> tuple[Group, ...]:
       "seeds): set it to 0, for all, or to one of "
       f"{', '.join(map(str, sizes))}."
     )
-  return tuple(
-    tuple(runs[first : first + size]) for first in range(0, count, size)
-  )
+  return _split(runs, size)
+
+
+def _fitted(config, runs: Sequence[Run]) -> tuple[Group, ...]:
+  """The same where `stack`, which is a workdir's, need not divide the runs."""
+  if config.runs == "loop" or not config.stack:
+    return grouped(config, runs)
+  sizes = range(1, config.stack + 1)
+  return _split(runs, max(n for n in sizes if len(runs) % n == 0))
+
+
+def _split(runs: Sequence[Run], size: int) -> tuple[Group, ...]:
+  firsts = range(0, len(runs), size)
+  return tuple(tuple(runs[first : first + size]) for first in firsts)
 
 
 def name(group: Group) -> str:

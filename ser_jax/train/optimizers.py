@@ -20,6 +20,9 @@ from jaxtyping import Array, Float, PyTree
 from ser_jax.errors import UserError
 
 _END = ("decay_steps", "transition_steps")
+# optax puts the corners of these on whole steps: they count thousandths.
+_ON_WHOLE_STEPS = ("cosine_onecycle_schedule", "linear_onecycle_schedule")
+_PARTS = 1000
 _MASKS = ("mask", "weight_decay_mask")
 _VALUES = ("value", "init_value", "peak_value")
 _NEED_MORE = {
@@ -140,6 +143,10 @@ def make_schedule(
     usual["init_value"] = 0.0
   given = {key: x for key, x in usual.items() if key in taken} | given
   try:
+    if name in _ON_WHOLE_STEPS:
+      parts = round(given["transition_steps"] * _PARTS)
+      schedule = factory(**given | {"transition_steps": parts})
+      return lambda epoch: schedule(epoch * _PARTS)
     return factory(**given)
   except (TypeError, ValueError) as error:
     raise UserError(f"{field}={name!r} with {given}: {error}.") from error

@@ -62,6 +62,8 @@ def test_what_shares_no_program_is_not_stacked():
     ("vmap", 0, [[6], [3, 3], [6]]),
     ("shard", 3, [[3] * 6]),
     ("loop", 0, [[1] * 18]),
+    ("vmap", 2, [[2, 2, 2], [1] * 6, [2, 2, 2]]),
+    ("vmap", 6, [[6], [3, 3], [6]]),
   ],
 )
 def test_seeds_share_a_program_with_those_they_came_with(kind, stack, sizes):

@@ -113,6 +113,16 @@ def test_schedules_count_epochs():
   assert cosine[8] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_one_cycle_peaks_within_an_epoch():
+  """At .3 of it, whatever the length of the stage."""
+  for name in ("cosine_onecycle_schedule", "linear_onecycle_schedule"):
+    found = rates(make(schedule=name, epochs=1, steps=20), 21)
+    theirs = getattr(optax, name)(20, peak_value=1e-2)
+    expected = [float(theirs(step)) for step in range(21)]
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found[6] == max(found) > 10 * found[0]
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_start_or_peak_at_the_learning_rate(name):
   tx = make(schedule=name, schedule_kwargs=SCHEDULES[name], steps=1)
