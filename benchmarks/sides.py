@@ -147,6 +147,7 @@ def _peers() -> dict:
     "ds_lstm": (ds_lstm.Dual, trainer),
     "dat": (dat.SpeakerInvariant, trainer),
     "aae": (aae.AdversarialAutoencoder, aae.trainer),
+    "aae_classifier": (aae.Classifier, aae.trainer),
     "dcaen": (complementary.Complementary, trainer),
     "adieu": (raw_waveform.RawWaveform, trainer),
   }

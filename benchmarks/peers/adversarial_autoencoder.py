@@ -90,6 +90,13 @@ class AdversarialAutoencoder(nn.Module):
     ]
 
 
+class Classifier(AdversarialAutoencoder):
+  """Its last turn alone."""
+
+  def turns(self) -> list[tuple[Callable, list[nn.Module], float]]:
+    return super().turns()[-1:]
+
+
 def trainer(model: AdversarialAutoencoder, wrap: Callable) -> Callable:
   """One training step; losses go through `wrap`, such as torch.compile."""
   turns = []
