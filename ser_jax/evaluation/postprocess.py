@@ -143,7 +143,7 @@ def _choose_one(found: Contours, wanted: Contours, rate: float) -> list[Step]:
 Proposal = tuple[list[Step], list[Float[np.ndarray, "_ candidates"]]]
 
 
-def _medians(found: Contours, wanted: Contours, rate: float):
+def _medians(found: Contours, wanted: Contours, rate: float) -> Proposal:
   sizes = _grid(MEDIAN_SECONDS, rate) // 2 * 2 + 1
   candidates = [Step("median", frames=int(size)) for size in sizes]
   tried = [
@@ -152,14 +152,14 @@ def _medians(found: Contours, wanted: Contours, rate: float):
   return candidates, tried
 
 
-def _centring(found: Contours, wanted: Contours, rate: float):
+def _centring(found: Contours, wanted: Contours, rate: float) -> Proposal:
   """By the bias of all development frames."""
   bias = np.concatenate(wanted).mean() - np.concatenate(found).mean()
   step = Step("centring", offset=float(bias))
   return [step], [apply_step(step, x)[:, None] for x in found]
 
 
-def _scaling(found: Contours, wanted: Contours, rate: float):
+def _scaling(found: Contours, wanted: Contours, rate: float) -> Proposal:
   """By the ratio of deviations, about the mean: what is centred stays so."""
   predicted = np.concatenate(found)
   spread = predicted.std()
@@ -169,7 +169,7 @@ def _scaling(found: Contours, wanted: Contours, rate: float):
   return [step], [apply_step(step, x)[:, None] for x in found]
 
 
-def _shifts(found: Contours, wanted: Contours, rate: float):
+def _shifts(found: Contours, wanted: Contours, rate: float) -> Proposal:
   delays = _grid(SHIFT_SECONDS, rate)
   candidates = [Step("shift", frames=int(delay)) for delay in delays]
   return candidates, [shifted(x, delays) for x in found]
