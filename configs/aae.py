@@ -117,7 +117,10 @@ def _phases(config, row: str, *, regularize: bool) -> None:
 
 
 def _training(config, corpus: str) -> None:
-  """The paper's epochs; its optimizer and batch are unsaid."""
+  """The paper's epochs; its optimizer and batch are unsaid.
+
+  Batches are smaller on corpora of a few hundred utterances.
+  """
   config.epochs = 100
   config.optimizer.learning_rate = 1e-3
   config.batch_size = 128 if corpus in ("iemocap", "crema_d") else 32

@@ -18,8 +18,8 @@ has); a corpus (synthetic, emodb, ravdess, recola, ...). Presets:
 The paper's recipe: Adam 2e-3, batches of 50, dropout .5; epochs are not told.
 
 Its recurrent baseline, 3 x BLSTM 64 with noise on the inputs, early stopping
-and SGD on batches of 5, is a preset, too; functionals are openSMILE's:
-pip install 'ser_jax[opensmile]'.
+and SGD on batches of 5 (its rate and its momentum are ours), is a preset, too;
+functionals are openSMILE's: pip install 'ser_jax[opensmile]'.
 
     blstm_egemaps  on eGeMAPS, 3 s around every 40 ms
     blstm_compare  on functionals of ComParE's descriptors, likewise

@@ -9,8 +9,10 @@ logmfb_pitch), the depth of the 2D CNN (depth1 ... depth4) or another encoder
 (tdnn_bilstm, cnn_gru: their sizes are this project's, none are published), the
 adversary (plain for none, gamma1.25, gamma2.5, gamma3.33), legacy (the loss of
 the thesis' code, which has no reversal and one softmax too many), a corpus
-(synthetic, emodb, ravdess). Whole tables come from configs/tables/dat_table1.py
-and its neighbours; benchmarks/results/ has the figures.
+(synthetic, emodb, ravdess), masked (recordings are not padded with silence that
+the network takes for speech, as they are in the thesis). Whole tables come from
+configs/tables/dat_table1.py and its neighbours; benchmarks/results/ has the
+figures.
 
 `best` is this project's own answer on the same folds: one hidden layer over
 openSMILE's functionals (IS13 and IS10) of trimmed audio and, beside it, one
@@ -86,6 +88,7 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
       "encoder": (*DEPTHS, *ENCODERS),
       "adversary": tuple(GAMMAS),
       "loss": ("legacy",),
+      "padding": ("masked",),
       "ours": ("best",),
       "normalize": ("by_speaker",),
       "without*": WITHOUT,
@@ -104,11 +107,12 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
   config = common.get_config()
   common.use_corpus(config, corpus)
   config.system = "dat"
-  parts = [features, encoder, gamma, given["loss"]]
+  masked = given["padding"]
+  parts = [features, encoder, gamma, given["loss"], masked]
   config.variant = "-".join(part for part in parts if part)
-  config.data.features = f"dat_{features}"
+  config.data.features = f"dat_{features}" + (f"_{masked}" if masked else "")
   config.data.classes = common.CORPORA[corpus]["classes"]
-  # The thesis normalises nothing; silence is padding, and is not masked.
+  # The thesis normalises nothing.
   common.add_input(config, "features", standardize=False)
   _model(config, encoder, adversary=gamma != "plain")
   _task(config, GAMMAS[gamma], legacy=given["loss"] == "legacy")
@@ -119,7 +123,7 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
     config.protocol.folds = (0, 1)
     config.epochs = 10
   found = paper(corpus, features, encoder, gamma)
-  if found:
+  if found and not masked:
     config.paper.update(
       {
         "source": "Leow 2021, Tables 1-3",
@@ -134,7 +138,9 @@ def get_config(words: str = "mfcc,depth1,gamma3.33"):
 
 def _best(given: dict) -> common.ConfigDict:
   """Functionals; what validation speakers chose."""
-  extra = [given[k] for k in ("features", "encoder", "adversary", "loss")]
+  extra = [
+    given[k] for k in ("features", "encoder", "adversary", "loss", "padding")
+  ]
   if any(extra):
     raise ValueError(
       f"best is one system: {', '.join(filter(None, extra))} does not go "

@@ -92,6 +92,8 @@ def get_config(words: str = "dual"):
   if given["protocol"]:
     config.protocol.name = given["protocol"]
   _training(config, preset)
+  if ablations:  # The paper has none.
+    return config
   wa, wa_std, ua, ua_std = PAPER[row]
   config.paper.update(
     {

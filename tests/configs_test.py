@@ -85,6 +85,18 @@ def test_an_input_is_overridden_alone():
   assert config.data.inputs.is10.clip == 5.0
 
 
+@pytest.mark.parametrize("row", ds_lstm.WITH_CELL)
+@pytest.mark.parametrize("preset", ["paper", "code"])
+def test_what_the_paper_does_not_have_is_beside_no_published_figure(
+  row, preset
+):
+  assert (
+    ds_lstm.get_config(f"{row},{preset}").paper.uar == (ds_lstm.PAPER[row][2])
+  )
+  for ablation in ("no_rbn", "pre_rbn", "no_output_bn", "shared_output_bn"):
+    assert not ds_lstm.get_config(f"{row},{preset},{ablation}").paper
+
+
 @pytest.mark.parametrize(
   ("words", "message"),
   [

@@ -7,6 +7,7 @@ import pytest
 
 from configs import dat
 from ser_jax import assembly, experiment
+from ser_jax.data.shards import open_shards
 from ser_jax.errors import UserError
 from ser_jax.runs import initial_state
 
@@ -17,6 +18,8 @@ WORDS = [
   "logmfb_pitch,depth2,gamma2.5",
   "depth1,gamma2.5,legacy",
   "depth1,plain,legacy",
+  "depth1,gamma2.5,masked",
+  "logmfb_pitch,cnn_gru,gamma2.5,masked",
 ]
 
 
@@ -86,6 +89,19 @@ def test_the_speaker_head_of_the_code_knows_every_speaker(
     state = initial_state(found, found.stages[-1], found.groups[0])
     *_, last = jax.tree.leaves(state.params["speaker_head"])
     assert last.shape[-1] == size
+
+
+def test_what_is_not_padded_keeps_its_length(synthetic_shards):
+  """The thesis pads every recording to the longest, before its features."""
+  lengths = {}
+  for words in ("mfcc", "mfcc,masked"):
+    folder = synthetic_shards(dat.get_config(words).data.features)
+    lengths[words] = list(open_shards(folder).table.frames["features"])
+  padded, masked = lengths.values()
+  assert len(set(padded)) == 1 and len(set(masked)) > 1
+  # What the pauses at the ends had is trimmed.
+  assert all(kept <= padded[0] for kept in masked)
+  assert not dat.get_config("mfcc,masked,emodb").paper
 
 
 @pytest.mark.parametrize("corpus", ["emodb", "ravdess"])

@@ -78,7 +78,8 @@ def test_every_row_takes_real_steps(synthetic_shards, tmp_path, words):
   assert report["transductive"] == speaker
   text = (tmp_path / "report.md").read_text()
   assert ("TRANSDUCTIVE" in text) == speaker
-  assert str(config.paper.uar) in text
+  assert bool(config.paper) == ("train_norm" not in words)
+  assert str(config.paper.get("uar", "")) in text
   found = lines(tmp_path)
   staged = config.task.feature_epochs > 0
   assert [x["stage"] for x in found] == (

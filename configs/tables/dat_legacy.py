@@ -23,6 +23,7 @@ def get_table(corpus: str) -> dict:
     "metric": "wa",
     "rows": [*rows.baselines(cells[0]["config"]), *cells],
     "x": "gamma",
+    "note": rows.AT_48_KHZ if corpus == "ravdess" else "",
   }
 
 

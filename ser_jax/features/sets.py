@@ -167,6 +167,14 @@ def _dat_pitch(name: str, path: str) -> FeatureSet:
   return _dat(name, bands + 3, 160, 640, recipe, compute)
 
 
+def _masked(padded: FeatureSet) -> FeatureSet:
+  """The same of recordings as long as they are: what is padded is masked."""
+  recipe = {k: v for k, v in padded.recipe.items() if k != "pad_to"}
+  return dataclasses.replace(
+    padded, name=f"{padded.name}_masked", recipe=recipe
+  )
+
+
 def _opensmile(
   name: str,
   standard: str,
@@ -267,6 +275,12 @@ def _union(name: str, *parts: FeatureSet) -> FeatureSet:
 
 
 _EGEMAPS = _opensmile("egemaps", "eGeMAPSv02", "Functionals", 88, 960)
+_DAT = (
+  _dat_spectral("dat_mfcc", cepstra=20),
+  _dat_spectral("dat_lms", cepstra=None),
+  _dat_pitch("dat_logmfb_pitch", path="torchaudio"),
+  _dat_pitch("dat_logmfb_pitch_kaldi", path="viterbi"),
+)
 
 FEATURE_SETS = {
   feature_set.name: feature_set
@@ -274,10 +288,8 @@ FEATURE_SETS = {
     _ds_lstm("ds_lstm", (256, 512)),
     _ds_lstm("ds_lstm_code", (512, 1024)),
     _ds_lstm("ds_lstm_opensmile", (256, 512), by="opensmile"),
-    _dat_spectral("dat_mfcc", cepstra=20),
-    _dat_spectral("dat_lms", cepstra=None),
-    _dat_pitch("dat_logmfb_pitch", path="torchaudio"),
-    _dat_pitch("dat_logmfb_pitch_kaldi", path="viterbi"),
+    *_DAT,
+    *map(_masked, _DAT),
     _dat_best(),
     _opensmile("is13_functionals", "IS13", "Functionals", 6373, 960),
     _opensmile("is13_lld", "IS13", "LowLevelDescriptors", 65, 960),

@@ -187,13 +187,13 @@ class UtteranceDecoder(nn.Module):
 class FrameDecoder(nn.Module):
   """The frame encoder's mirror: dense layers, transposed convolutions.
 
-  Unpooling repeats every step. The second dense layer is as wide as what the
-  encoder flattens, and a last convolution gives the frames' features; the
-  paper's table leaves both out.
+  Unpooling repeats every step. Table 2 leaves out a third dense layer, as wide
+  as what the encoder flattens, and the last convolution, which gives the
+  frames' features.
 
   Attributes:
     channels: the encoder's.
-    hidden: units of the first dense layer.
+    hidden: units of the first two dense layers.
     batch_norm: see `Layer`; of the last convolution, too.
     axis_name: a mapped axis that the batch is split over, if any.
   """
@@ -215,7 +215,8 @@ class FrameDecoder(nn.Module):
     """Decodes latent vectors to the shape `(frames, dim)`."""
     shared = {"batch_norm": self.batch_norm, "axis_name": self.axis_name}
     x, (frames, dim), last = latent, shape, self.channels[-1]
-    for number, units in enumerate((self.hidden, frames // REDUCTION * last)):
+    widths = (self.hidden, self.hidden, frames // REDUCTION * last)
+    for number, units in enumerate(widths):
       x = nn.relu(
         Layer(units, **shared, name=f"dense_{number}")(
           x, lengths > 0, train=train

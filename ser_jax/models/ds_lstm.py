@@ -25,23 +25,36 @@ class Preset:
   """Where the paper and its authors' code differ.
 
   Attributes:
-    kernel: of both convolutions, in time and frequency.
-    padding: zeros around their inputs.
+    kernels: of the convolutions on S1 and on S2, in time and frequency.
+    padding: zeros on either side of their inputs, likewise.
     window: adjacent steps averaged to align T1 with T2; the stride is 2.
     biases: of each LSTM gate and convolution: PyTorch's 2, or 1.
     joint_head: whether the two LSTMs of Base 4 share one classification layer.
   """
 
-  kernel: tuple[int, int]
-  padding: int
+  kernels: dict[str, tuple[int, int]]
+  padding: dict[str, tuple[int, int]]
   window: int
   biases: int
   joint_head: bool
 
 
 PRESETS = {
-  "paper": Preset((4, 4), 0, 2, 1, False),
-  "code": Preset((2, 4), 1, 3, 2, True),
+  "paper": Preset(
+    kernels={"s1": (4, 4), "s2": (4, 4)},
+    padding={"s1": (0, 0), "s2": (0, 0)},
+    window=2,
+    biases=1,
+    joint_head=False,
+  ),
+  # The longer axis of a kernel is padded, by less than it would take.
+  "code": Preset(
+    kernels={"s1": (2, 4), "s2": (4, 2)},
+    padding={"s1": (0, 1), "s2": (1, 0)},
+    window=3,
+    biases=2,
+    joint_head=True,
+  ),
 }
 
 
@@ -65,9 +78,20 @@ def align(
 
 
 class SpectrogramCNN(nn.Module):
-  """Two convolution blocks; channels x frequency flattened for each step."""
+  """Two convolution blocks; channels x frequency flattened for each step.
 
-  preset: Preset
+  Attributes:
+    kernel: see `ConvBlock`, as for padding and bias.
+    padding: zeros on either side.
+    bias: whether there is one.
+    channels: of the two convolutions.
+    forms: of the two, see `nn/conv.py`.
+    axis_name: a mapped axis that the batch is split over, if any.
+  """
+
+  kernel: tuple[int, int]
+  padding: tuple[int, int]
+  bias: bool
   channels: tuple[int, int]
   forms: tuple[str, str]
   axis_name: str | None = None
@@ -85,10 +109,10 @@ class SpectrogramCNN(nn.Module):
     for channels, form in zip(self.channels, self.forms, strict=True):
       maps, lengths = ConvBlock(
         channels,
-        self.preset.kernel,
-        padding=self.preset.padding,
+        self.kernel,
+        padding=self.padding,
         form=form,
-        bias=self.preset.biases == 2,
+        bias=self.bias,
         axis_name=self.axis_name,
       )(maps, lengths, train=train)
     return maps.reshape(*maps.shape[:2], -1), lengths
@@ -204,8 +228,11 @@ class DSLSTMModel(nn.Module):
     return self._layers(name, inputs[name], lengths[name])
 
   def _cnn(self, name, inputs, lengths, train):
+    preset = PRESETS[self.preset]
     return SpectrogramCNN(
-      PRESETS[self.preset],
+      preset.kernels[name],
+      preset.padding[name],
+      preset.biases == 2,
       self.channels,
       self.forms,
       self.axis_name,

@@ -111,7 +111,7 @@ class CNNBiGRU(nn.Module):
       x, lengths = ConvBlock(
         self.channels,
         (self.kernel, self.kernel),
-        padding=1,
+        padding=(1, 1),
         stride=self.stride,
         activation=nn.elu,
         dropout=self.dropout,

@@ -281,7 +281,7 @@ class ConvBlock(nn.Module):
   Attributes:
     channels: output channels.
     kernel: extent in time and frequency.
-    padding: zeros on every side.
+    padding: zeros on either side, in time and frequency.
     stride: of the convolution, in time and frequency.
     activation: a monotone function that leaves 0 as it is.
     dropout: the share of whole channels dropped.
@@ -293,7 +293,7 @@ class ConvBlock(nn.Module):
 
   channels: int
   kernel: tuple[int, int]
-  padding: int = 0
+  padding: tuple[int, int] = (0, 0)
   stride: int = 1
   activation: Callable = nn.relu
   dropout: float = 0.0
@@ -336,10 +336,9 @@ class ConvBlock(nn.Module):
       bias = self.param("bias", nn.initializers.zeros, (self.channels,))
     scale = self.param("scale", nn.initializers.ones, (self.channels,))
     shift = self.param("shift", nn.initializers.zeros, (self.channels,))
-    if self.padding:
-      around = (self.padding, self.padding)
-      x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
-    lengths = conv_lengths(lengths, self.kernel[0], self.padding, self.stride)
+    time, frequency = self.padding
+    x = jnp.pad(x, ((0, 0), (time, time), (frequency, frequency), (0, 0)))
+    lengths = conv_lengths(lengths, self.kernel[0], time, self.stride)
     mask = valid_frames(
       lengths, (x.shape[1] - self.kernel[0]) // self.stride + 1
     )

@@ -82,11 +82,11 @@ def _either(
 
 
 class WaveformFrontEnd(nn.Module):
-  """Samples in frames -> features in frames (Trigeorgis et al. 2016, 3.1).
+  """Samples in frames -> features in frames (Trigeorgis et al. 2016, 2.1).
 
-  Convolution, rectification and max-pooling in time, twice a convolution, then
-  max-pooling across neighbouring channels; what is left of a frame's steps and
-  channels is flattened.
+  A convolution and max-pooling in time, a second convolution and max-pooling
+  across neighbouring channels; what is left of a frame's steps and channels is
+  flattened.
 
   Attributes:
     filters: of either convolution.

@@ -107,23 +107,37 @@ def test_parameter_counts_equal_the_published_ones(variant, count):
   assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == count
 
 
-def test_the_papers_shapes():
-  cnn = SpectrogramCNN(PRESETS["paper"], (64, 16), ("direct", "direct"))
+@pytest.mark.parametrize(
+  "preset,wanted,aligned",
+  # Two steps make one: 112 -> 56, of which the 55 of the other are used.
+  [
+    ("paper", {"s1": (112, 208), "s2": (55, 464)}, 56),
+    # The shapes that the authors' code states: X1 56, T3 = 56 // 2 - 1.
+    ("code", {"s1": (56, 496), "s2": (29, 1008)}, 27),
+  ],
+)
+def test_shapes_of_the_two_branches(preset, wanted, aligned):
   steps = {}
-  for name, want in (("s1", (112, 208)), ("s2", (55, 464))):
-    size = SIZES["paper"][name]
+  for name, want in wanted.items():
+    cnn = SpectrogramCNN(
+      PRESETS[preset].kernels[name],
+      PRESETS[preset].padding[name],
+      False,
+      (64, 16),
+      ("direct", "direct"),
+    )
     (out, lengths), _ = jax.eval_shape(
       functools.partial(cnn.init_with_output, jax.random.key(0), train=False),
-      jax.ShapeDtypeStruct((2, *size), "float32"),
+      jax.ShapeDtypeStruct((2, *SIZES[preset][name]), "float32"),
       jax.ShapeDtypeStruct((2,), "int32"),
     )
     assert out.shape == (2, *want)
     steps[name] = out
-  aligned, _ = jax.eval_shape(
-    functools.partial(align, window=2), steps["s1"], lengths
+  window = PRESETS[preset].window
+  found, _ = jax.eval_shape(
+    functools.partial(align, window=window), steps["s1"], lengths
   )
-  # Two steps make one: 112 -> 56, of which the 55 of the other are used.
-  assert aligned.shape == (2, 56, 208)
+  assert found.shape == (2, aligned, wanted["s1"][1])
 
 
 @pytest.mark.parametrize("window,want", [(2, [0.5, 2.5, 4.5]), (3, [1.0, 3.0])])

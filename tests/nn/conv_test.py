@@ -24,7 +24,12 @@ BATCH, TIME, WIDE, INPUTS, OUTPUTS = 8, 11, 9, 3, 4
 LENGTHS = np.array([11, 11, 10, 9, 7, 5, 3, 0], np.int32)
 # Compiling takes longer than running here.
 QUICK = {"xla_backend_optimization_level": 0}
-KERNELS = [((4, 4), 0, False), ((2, 4), 1, True)]  # the paper's, its code's
+# Those of the paper, and of its authors' code on either spectrogram.
+KERNELS = [
+  ((4, 4), (0, 0), False),
+  ((2, 4), (0, 1), True),
+  ((4, 2), (1, 0), True),
+]
 
 
 def normal(*shape, seed=0):
@@ -118,12 +123,14 @@ def plain(params, stats, x, lengths, padding, train):
 
   `lengths` are known numbers, so that the valid frames are simply picked.
   """
-  around = (padding, padding)
-  x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+  around = [(zeros, zeros) for zeros in padding]
+  x = jnp.pad(x, ((0, 0), *around, (0, 0)))
   y = conv(x, params["kernel"])
   y = y + params.get("bias", jnp.zeros(OUTPUTS))[None, None, None]
   high = len(params["kernel"])
-  after = np.where(lengths, np.maximum(lengths + 2 * padding - high + 1, 0), 0)
+  after = np.where(
+    lengths, np.maximum(lengths + 2 * padding[0] - high + 1, 0), 0
+  )
   mean, variance = stats["bn"]["mean"], stats["bn"]["variance"]
   if train:
     valid = np.arange(y.shape[1]) < after[:, None]
@@ -143,7 +150,7 @@ def plain(params, stats, x, lengths, padding, train):
   return jnp.where(past[:, :, None, None], 0.0, y), stats
 
 
-def make(kernel=(4, 4), padding=0, bias=False, **options):
+def make(kernel=(4, 4), padding=(0, 0), bias=False, **options):
   """A block with scales of both signs, and statistics unlike the batch's."""
   block = ConvBlock(OUTPUTS, kernel, padding=padding, bias=bias, **options)
   params = {
@@ -173,8 +180,8 @@ def train_pass(block, params, stats, x, lengths, weights):
 
 
 def weights_like(x, kernel, padding):
-  time = (x.shape[1] + 2 * padding - kernel[0] + 1) // 2
-  wide = (x.shape[2] + 2 * padding - kernel[1] + 1) // 2
+  time = (x.shape[1] + 2 * padding[0] - kernel[0] + 1) // 2
+  wide = (x.shape[2] + 2 * padding[1] - kernel[1] + 1) // 2
   return normal(len(x), time, wide, OUTPUTS, seed=5)
 
 
@@ -197,7 +204,9 @@ def test_block_equals_plain_layers(form, kernel, padding, bias):
   assert (np.array(want) > 0).mean() > 0.2
   assert_close(new, want_stats)
   assert_close(grads, want_grads, atol=1e-3)
-  closed = [(n + 2 * padding - kernel[0] + 1) // 2 if n else 0 for n in LENGTHS]
+  closed = [
+    (n + 2 * padding[0] - kernel[0] + 1) // 2 if n else 0 for n in LENGTHS
+  ]
   np.testing.assert_array_equal(after, np.maximum(closed, 0))
 
   variables = {"params": params, "batch_stats": stats}
@@ -244,7 +253,7 @@ def test_pmap_equals_one_device(form):
   block, params, stats = make(form=form)
   split = make(form=form, axis_name="data")[0]
   x = maps()
-  args = (x, LENGTHS, weights_like(x, (4, 4), 0))
+  args = (x, LENGTHS, weights_like(x, (4, 4), (0, 0)))
   want, _, want_stats, want_grads = train_pass(block, params, stats, *args)
 
   held = jax.tree.map(jnp.array, (params, stats))
