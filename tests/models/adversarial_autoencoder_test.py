@@ -81,7 +81,7 @@ def test_counts_of_the_frame_model():
   assert count(params["encoder"]) == conv(65, 128, 128, 256, 256, 256) + dense(
     1024, 256, 256
   )
-  assert count(params["decoder"]) == dense(103, 256, 1024) + conv(
+  assert count(params["decoder"]) == dense(103, 256, 256, 1024) + conv(
     256, 256, 256, 256, 128, 128, 65
   )
   assert outputs["reconstruction"].shape == (2, 1024, 65)
