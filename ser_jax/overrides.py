@@ -28,7 +28,8 @@ def check_names(arguments: Sequence[str]) -> None:
     arguments: of the command line, its flag files read.
 
   Raises:
-    UserError: there is such a one, or a file or words that are no config.
+    UserError: there is such a one, or a file or words that are no config, or
+      one number for all seeds.
   """
   given = _given(arguments)
   if given is None:
@@ -47,6 +48,7 @@ def check_names(arguments: Sequence[str]) -> None:
         f"--{FLAG}.{field} is a section: give its fields one by one, such as "
         f"--{FLAG}.{field}.{next(iter(section), 'NAME')}=VALUE."
       )
+  _check_seeds(arguments)
 
 
 def check_values(flag: flags.Flag) -> None:
@@ -63,6 +65,16 @@ def check_values(flag: flags.Flag) -> None:
   changed = flag.override_values
   if "data.corpus" in changed and "protocol.name" not in changed:
     _check_corpus(flag.config_filename, changed["data.corpus"])
+
+
+def _check_seeds(arguments: Sequence[str]) -> None:
+  """Refuses what may be meant as a seed or as how many."""
+  for argument in arguments:
+    if found := re.fullmatch(rf"--?{FLAG}\.seeds=(\d+)", argument):
+      raise UserError(
+        f"{argument} may be one seed or so many: give all of them, "
+        f"--{FLAG}.seeds='(0,1,2)' for three, '({found[1]},)' for that one."
+      )
 
 
 def _check_corpus(given: str, corpus: str) -> None:

@@ -80,6 +80,12 @@ def test_what_is_there_is_taken():
   assert parse() is None
 
 
+def test_one_number_is_no_list_of_seeds():
+  with pytest.raises(UserError, match=r"for three, '\(5,\)' for that one"):
+    parse(DS_LSTM, "--config.seeds=5")
+  assert parse(DS_LSTM, "--config.seeds=(5,)").seeds == (5,)
+
+
 def test_a_wrong_config_is_one_line():
   done = subprocess.run(
     [sys.executable, "-m", "ser_jax.main", "--config=configs/nope.py"],
