@@ -15,6 +15,7 @@ from ser_jax import atomic, predictions, runs
 from ser_jax.data.dataset import Dataset
 from ser_jax.data.examples import example_batch
 from ser_jax.evaluation import report, sweeps
+from ser_jax.run_names import rate_suffix
 from ser_jax.train.groups import Group
 from ser_jax.train.state import init_state
 
@@ -48,7 +49,7 @@ def finish(experiment: runs.Experiment, diverged: Collection[str]) -> dict:
     folder = sweeps.rate_folder(workdir, rate)
     sweeps.copy_history(workdir, folder, rate)
     of_rate = [run for run in finished if run.rate == rate]
-    lost = [name for name in diverged if name.endswith(sweeps.suffix(rate))]
+    lost = [name for name in diverged if name.endswith(rate_suffix(rate))]
     if of_rate:
       reports[rate] = _report(experiment, folder, of_rate, lost)
   metric = experiment.config.selection.metric

@@ -18,7 +18,7 @@ MAX_LINES = 400
 
 FLOOR = {
   *("ser_jax.atomic", "ser_jax.batch", "ser_jax.errors"),
-  "ser_jax.progress",
+  *("ser_jax.progress", "ser_jax.run_names"),
 }
 PIPELINE = {
   "ser_jax.data",
@@ -32,6 +32,7 @@ MAY_IMPORT = {
   "ser_jax.atomic": {"ser_jax.errors"},
   "ser_jax.errors": set(),
   "ser_jax.progress": set(),
+  "ser_jax.run_names": set(),
   "ser_jax.batch": set(),
   # What data_prep uses runs without JAX, hence without Batch.
   "ser_jax.features": {"ser_jax.errors"},

@@ -8,14 +8,9 @@ import dataclasses
 
 import numpy as np
 
-from ser_jax.evaluation import (
-  contour_report,
-  contours,
-  postprocess,
-  statistics,
-  sweeps,
-)
+from ser_jax.evaluation import contour_report, contours, postprocess, statistics
 from ser_jax.evaluation.markdown import decimals, table
+from ser_jax.run_names import run_name
 
 STEPS = ("median", "centring", "scaling", "shift")
 
@@ -67,7 +62,7 @@ def by_run(found: dict, rate: float | None = None) -> dict[str, dict]:
     Of each run its steps by target, the fields of `postprocess.Step`.
   """
   return {
-    f"{run['fold']}-seed{run['seed']}{sweeps.suffix(rate)}": run["chains"]
+    run_name(run["fold"], run["seed"], rate): run["chains"]
     for run in found["runs"]
   }
 

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from ser_jax import atomic
-from ser_jax.evaluation import metrics, statistics, sweeps
+from ser_jax.evaluation import metrics, statistics
+from ser_jax.run_names import rate_suffix
 
 AGAIN = (
   "delete it; --mode=evaluate with config.report.embeddings writes it again."
@@ -41,7 +42,7 @@ def read(
   """
   found = {}
   runs = (folder if rate is None else folder.parent) / "runs"
-  for path in sorted(runs.glob(f"*{sweeps.suffix(rate)}/{FILE}")):
+  for path in sorted(runs.glob(f"*{rate_suffix(rate)}/{FILE}")):
     found[path.parent] = atomic.read_arrays(path, AGAIN)
   return found
 

@@ -43,11 +43,6 @@ def rate_folder(workdir: pathlib.Path, rate: float) -> pathlib.Path:
   return workdir / f"lr-{rate:g}"
 
 
-def suffix(rate: float | None) -> str:
-  """What the names of runs end with where they differ in their rate."""
-  return "" if rate is None else f"-lr{rate:g}"
-
-
 def copy_history(
   workdir: pathlib.Path, folder: pathlib.Path, rate: float
 ) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ser_jax.data import order
 from ser_jax.data.examples import Row
 from ser_jax.errors import UserError
+from ser_jax.run_names import run_name
 from ser_jax.train.books import (
   Books,
   Settings,
@@ -51,8 +52,7 @@ class Run:
   @property
   def name(self) -> str:
     """Unique within an experiment; a folder's name."""
-    at = "" if self.rate is None else f"-lr{self.rate:g}"
-    return f"{self.fold}-seed{self.seed}{at}"
+    return run_name(self.fold, self.seed, self.rate)
 
 
 @dataclasses.dataclass(frozen=True)
