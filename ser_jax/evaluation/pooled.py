@@ -92,17 +92,20 @@ def difference(
   counts = _stack(both)
   speakers, *shape = counts.shape
 
-  def apart(summed):
+  def mean_difference(summed):
     """Of counts added up, with whatever axes in front."""
     parts = summed.reshape(*summed.shape[:-2], *shape)
-    values = metric(parts)
-    return (values[..., 0] - values[..., 1]).mean(axis=-1)
+    with np.errstate(invalid="ignore"):
+      values = metric(parts)
+    apart = values[..., 0] - values[..., 1]
+    # A seed that lost folds may have none of the speakers that were drawn.
+    return np.nanmean(apart, axis=-1)
 
   flat = counts.reshape(speakers, -1, shape[-1])
   return {
     "pooled_difference": {
-      "value": float(apart(flat.sum(axis=0))),
-      "ci95": statistics.speaker_bootstrap(flat, apart),
+      "value": float(mean_difference(flat.sum(axis=0))),
+      "ci95": statistics.speaker_bootstrap(flat, mean_difference),
     }
   }
 

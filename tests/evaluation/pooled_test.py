@@ -62,6 +62,18 @@ def test_a_rare_class_of_a_fold_weighs_as_its_utterances_do():
   assert found["ci95"] is None  # two speakers
 
 
+def test_a_seed_that_lost_folds_is_left_out_of_draws_without_its_speakers():
+  """The seeds agree: whoever is drawn, the difference is the same."""
+  theirs = np.linspace(0.1, 0.8, 8)
+  ours, theirs = report(theirs + 0.1, seeds=2), report(theirs, seeds=2)
+  for each in (ours, theirs):
+    for number in range(1, 8):  # seed 1 has the first fold alone
+      del each["counts"][f"fold{number}", 1]
+  found = difference(ours, theirs)
+  assert found["value"] == pytest.approx(0.05)
+  assert found["ci95"] == pytest.approx([0.05, 0.05])
+
+
 def test_both_rows_have_the_same_speakers_drawn():
   """Speakers are far apart, the rows are not: their difference is certain."""
   theirs = np.linspace(0.1, 0.8, 8)
