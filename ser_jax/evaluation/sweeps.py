@@ -27,7 +27,8 @@ NOTES = """\
 Validation: the mean over runs (fold and seed) in the epoch where it is the
 highest. Of each optimizer the learning rate where that is the highest; the
 other rates are below. One that is the lowest or the highest tried may have a
-better one beyond it. Target: {share} of the highest validation of all,
+better one beyond it; one at which a run diverged is chosen only where that
+befell all. Target: {share} of the highest validation of all,
 {target} %; reached in the first epoch whose mean is there. Fewest epochs: to
 the target at any of the rates. Seconds are those of the program, which trains
 all rates and folds at once: all optimizers on one machine, one after the other,
@@ -128,33 +129,70 @@ def compare(rows: list[dict], folder: pathlib.Path, metric: str) -> dict:
 
   Returns:
     Plain data: `target`, and `rows`, each with its `rates`, of which the first
-    is the chosen one.
+    is the chosen one, and those `lost`, at which every run diverged.
   """
   found = []
   for row in rows:
-    rates = []
-    for rate in row["rates"]:
-      path = rate_folder(folder / row["name"], rate) / "report.json"
-      if path.exists():
-        report = atomic.read_json(
-          path, "delete it and repeat the command, which rebuilds it."
-        )
-        rates.append(
-          {"rate": rate, **summarize(path.parent, report, metric)}
-          | {"test": report["summary"][metric],
-             "last_epoch": report["last_epoch"][metric],
-             "runs": len(report["runs"])}
-        )  # fmt: skip
-    rates.sort(key=lambda each: -each["validation"])
-    if rates:
-      told = conditions.told(row, report)
-      found.append({"label": row["label"], "rates": rates} | told)
-  every = list(itertools.chain.from_iterable(row["rates"] for row in found))
-  best = max((each["validation"] for each in every), default=0.0)
-  for each in every:
+    reports, lost = _reports(row, folder)
+    if reports:
+      found.append(_row(row, reports, lost, folder, metric))
+  comparable = itertools.chain(*(_comparable(row["rates"]) for row in found))
+  best = max((each["validation"] for each in comparable), default=0.0)
+  for each in itertools.chain(*(row["rates"] for row in found)):
     each["reached"] = _reached(each, TARGET * best)
   found.sort(key=lambda row: -row["rates"][0]["validation"])
   return {"metric": metric, "target": TARGET * best, "rows": found}
+
+
+def _reports(
+  row: dict, folder: pathlib.Path
+) -> tuple[dict[float, dict], list[float]]:
+  """Reports of an optimizer by rate, and the rates that left no run."""
+  reports, lost = {}, []
+  for rate in row["rates"]:
+    own = rate_folder(folder / row["name"], rate)
+    if (own / "report.json").exists():
+      reports[rate] = atomic.read_json(
+        own / "report.json",
+        "delete it and repeat the command, which rebuilds it.",
+      )
+    elif own.exists():  # with its lines of the log
+      lost.append(rate)
+  return reports, lost
+
+
+def _row(
+  row: dict,
+  reports: dict[float, dict],
+  lost: list[float],
+  folder: pathlib.Path,
+  metric: str,
+) -> dict:
+  """An optimizer at its rates, the chosen one first."""
+  rates = [
+    {"rate": rate}
+    | summarize(rate_folder(folder / row["name"], rate), report, metric)
+    | {
+      "test": report["summary"][metric],
+      "last_epoch": report["last_epoch"][metric],
+      "runs": len(report["runs"]),
+      "diverged": len(report.get("diverged", ())),
+    }
+    for rate, report in reports.items()
+  ]
+  rates.sort(key=lambda each: (each["diverged"] > 0, -each["validation"]))
+  diverged = itertools.chain(
+    *(report.get("diverged", ()) for report in reports.values()),
+    (f"every run at {rate:g}" for rate in lost),
+  )
+  chosen = reports[rates[0]["rate"]] | {"diverged": list(diverged)}
+  entry = {"label": row["label"], "rates": rates, "lost": lost}
+  return entry | conditions.told(row, chosen)
+
+
+def _comparable(rates: list[dict]) -> list[dict]:
+  """Rates of which every run is there, if there are any such."""
+  return [each for each in rates if not each["diverged"]] or rates
 
 
 def _reached(each: dict, target: float) -> dict | None:
@@ -170,16 +208,12 @@ def render(found: dict, title: str) -> str:
   name = found["metric"].upper()
   chosen = [
     [
-      *(row["label"], *_cells(row["rates"][0], _edge(row["rates"]))),
+      *(row["label"], *_cells(row["rates"][0], _edge(row))),
       _fastest(row["rates"]),
     ]
     for row in found["rows"]
   ]
-  every = [
-    [row["label"], *_cells(each)]
-    for row in found["rows"]
-    for each in sorted(row["rates"], key=lambda each: each["rate"])
-  ]
+  every = [cells for row in found["rows"] for cells in _every(row)]
   header = [
     *("optimizer", "learning rate", f"validation {name} %"),
     *("epochs to target", "seconds to target"),
@@ -197,9 +231,18 @@ def render(found: dict, title: str) -> str:
   return "\n\n".join(parts) + "\n"
 
 
-def _edge(rates: list[dict]) -> str:
-  """Whether the first of some rates ends their grid."""
-  chosen, *others = (each["rate"] for each in rates)
+def _every(row: dict) -> list[list[str]]:
+  """Lines of an optimizer, a line a rate, those that were lost too."""
+  lines = {each["rate"]: [row["label"], *_cells(each)] for each in row["rates"]}
+  for rate in row["lost"]:
+    lines[rate] = [row["label"], f"{rate:g}", "diverged", *[""] * 5, "0"]
+  return [lines[rate] for rate in sorted(lines)]
+
+
+def _edge(row: dict) -> str:
+  """Whether the chosen rate ends the grid of those that were tried."""
+  chosen, *others = (each["rate"] for each in row["rates"])
+  others += row["lost"]
   if others and chosen < min(others):
     return " (lowest)"
   return " (highest)" if others and chosen > max(others) else ""
@@ -207,7 +250,7 @@ def _edge(rates: list[dict]) -> str:
 
 def _fastest(rates: list[dict]) -> str:
   """The fewest epochs to the target, and the rate that takes them."""
-  there = [each for each in rates if each["reached"]]
+  there = [each for each in _comparable(rates) if each["reached"]]
   if not there:
     return "not reached"
   best = min(there, key=lambda each: each["reached"]["epochs"])

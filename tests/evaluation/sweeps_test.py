@@ -124,6 +124,34 @@ def test_runs_that_no_report_has_are_not_judged(tmp_path):
   assert "0.1" in text and " 60.0 " in text
 
 
+def test_what_diverged_at_any_rate_is_told(tmp_path):
+  """A rate that lost a run is not chosen; one that lost all is in the grid."""
+  whole = {"a": [0.5, 0.6], "b": [0.5, 0.6]}
+  write_row(tmp_path / "one", {0.1: whole, 1.0: {"a": [0.9, 0.9]}})
+  lossy = sweeps.rate_folder(tmp_path / "one", 1.0) / "report.json"
+  lost = {"diverged": ["b-seed0-lr1"]}
+  lossy.write_text(json.dumps(report_of("a") | lost))
+  write_log(sweeps.rate_folder(tmp_path / "one", 10.0), [])
+  rows = [{"name": "one", "label": "one", "rates": (0.1, 1.0, 10.0, 100.0)}]
+  text = sweeps.write(rows, tmp_path, "uar", "title")
+  (row,) = json.loads((tmp_path / "table.json").read_text())["rows"]
+  assert [each["rate"] for each in row["rates"]] == [0.1, 1.0]
+  # Nothing is known yet of the fourth rate.
+  assert row["lost"] == [10.0]
+  assert "not in any figure: b-seed0-lr1, every run at 10." in text
+  assert "| one | 0.1 (lowest) | 60.0 |" in text
+  assert "| one | 10 | diverged |" in text
+  # The target is of whole rates: .95 x .6, which 0.1 meets in its 2nd epoch.
+  assert "| 2 at 0.1 |" in text
+
+
+def test_a_rate_below_those_that_diverged_ends_no_grid(tmp_path):
+  write_row(tmp_path / "one", {0.1: {"a": [0.5]}, 1.0: {"a": [0.6]}})
+  write_log(sweeps.rate_folder(tmp_path / "one", 10.0), [])
+  rows = [{"name": "one", "label": "one", "rates": (0.1, 1.0, 10.0)}]
+  assert "| one | 1 | 60.0 |" in sweeps.write(rows, tmp_path, "uar", "title")
+
+
 def test_only_the_last_stage_is_judged(tmp_path):
   history = [
     line("a", 0.1, epoch, uar) | {"stage": stage}
