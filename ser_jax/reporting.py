@@ -110,7 +110,7 @@ def describe_data(config, dataset: Dataset) -> dict:
 
 
 def _validation_classes(dataset: Dataset) -> dict[str, list[int]]:
-  """Of each fold, the validation utterances of each class; none of contours."""
+  """Validation utterances of each class by fold; none of contours."""
   if dataset.contours is not None:
     return {}
   classes = len(dataset.classes)
@@ -118,7 +118,7 @@ def _validation_classes(dataset: Dataset) -> dict[str, list[int]]:
     fold.name: np.bincount(
       dataset.labels[fold.validation], minlength=classes
     ).tolist()
-    for fold in dataset.protocol.folds
+    for fold in dataset.protocol.to_run
   }
 
 

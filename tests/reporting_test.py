@@ -49,11 +49,12 @@ def test_what_the_training_loss_has_beside_validation_s_is_named(words, more):
 
 def test_validation_utterances_are_counted_by_fold_and_class():
   fold = types.SimpleNamespace(name="a", validation=np.array([0, 3, 4]))
+  other = types.SimpleNamespace(name="b", validation=np.array([2]))
   dataset = types.SimpleNamespace(
     contours=None,
     classes=("low", "middle", "high"),
     labels=np.array([2, -1, 1, 0, 2]),
-    protocol=types.SimpleNamespace(folds=(fold,)),
+    protocol=types.SimpleNamespace(folds=(fold, other), to_run=(fold,)),
   )
   assert reporting._validation_classes(dataset) == {"a": [1, 0, 2]}
   dataset.contours = object()

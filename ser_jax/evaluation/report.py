@@ -202,14 +202,15 @@ def _run(fold, seed, counts, classes, history) -> dict:
   lines = [x for x in history if (x["fold"], x["seed"]) == (fold, seed)]
   last, _ = training_log.last_stage(lines)
   kept = [x for x in last if x["best"]]
+  support = counts.sum(axis=1)
   return {
     "fold": fold,
     "seed": seed,
     "wa": float(metrics.wa(counts)),
     "uar": float(metrics.uar(counts)),
-    "support": int(counts.sum()),
-    "absent_classes": classes[counts.sum(axis=1) == 0].tolist(),
-    "smallest_class": int(counts.sum(axis=1).min()),
+    "support": int(support.sum()),
+    "absent_classes": classes[support == 0].tolist(),
+    "smallest_class": int(support[support > 0].min()),
     "predicted_classes": classes[counts.sum(axis=0) > 0].tolist(),
     "best_epoch": kept[-1]["epoch"] + 1 if kept else None,
     "validation": kept[-1]["validation"] if kept else None,
@@ -233,11 +234,7 @@ def _warnings(found: dict) -> list[str]:
         f"{run['predicted_classes'][0]} for every test utterance."
       )
   small = sorted(
-    {
-      run["fold"]
-      for run in found["runs"]
-      if run["smallest_class"] < TINY and not run["absent_classes"]
-    }
+    {run["fold"] for run in found["runs"] if run["smallest_class"] < TINY}
   )
   if small:
     warnings.append(

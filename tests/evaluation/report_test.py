@@ -222,6 +222,27 @@ def test_absent_classes_are_noted(tmp_path):
     "fold0 has no test utterance of sad" in w for w in found["warnings"]
   )
   assert found["runs"][0]["absent_classes"] == ["sad"]
+  # Of those that are there, none is small.
+  assert not any("single folds are noisy" in w for w in found["warnings"])
+
+
+def test_small_classes_beside_an_absent_one_are_noted(tmp_path):
+  write_predictions(tmp_path, absent=2)
+  path = tmp_path / "predictions.npz"
+  arrays = dict(np.load(path))
+  happy = np.flatnonzero((arrays["fold"] == "fold0") & (arrays["target"] == 1))
+  left = np.setdiff1d(np.arange(len(arrays["fold"])), happy[3:])
+  kept = {
+    name: array if name == "classes" else array[left]
+    for name, array in arrays.items()
+  }
+  np.savez(path, **kept)
+  (warning,) = (
+    each
+    for each in report.write_report(tmp_path, INFO)["warnings"]
+    if "single folds are noisy" in each
+  )
+  assert "some class in fold0:" in warning
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
