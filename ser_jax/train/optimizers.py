@@ -18,11 +18,14 @@ import optax.contrib
 from jaxtyping import Array, Float, PyTree
 
 from ser_jax.errors import UserError
+from ser_jax.run_names import rate_suffix
 
 _END = ("decay_steps", "transition_steps")
 # optax puts the corners of these on whole steps: they count thousandths.
 _ON_WHOLE_STEPS = ("cosine_onecycle_schedule", "linear_onecycle_schedule")
 _PARTS = 1000
+# What follows the warm-up of others makes one of no length harmless.
+_ALL_WARMUP = {"warmup_constant_schedule": ("warmup_steps",)}
 _MASKS = ("mask", "weight_decay_mask")
 _VALUES = ("value", "init_value", "peak_value")
 _NEED_MORE = {
@@ -142,14 +145,25 @@ def make_schedule(
   if "peak_value" in taken:
     usual["init_value"] = 0.0
   given = {key: x for key, x in usual.items() if key in taken} | given
+  for key in given.keys() & {*_END, *_ALL_WARMUP.get(name, ())}:
+    _check_length(key, given[key], f"{field}_kwargs")
   try:
     if name in _ON_WHOLE_STEPS:
       parts = round(given["transition_steps"] * _PARTS)
       schedule = factory(**given | {"transition_steps": parts})
       return lambda epoch: schedule(epoch * _PARTS)
     return factory(**given)
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, AttributeError) as error:
     raise UserError(f"{field}={name!r} with {given}: {error}.") from error
+
+
+def _check_length(key: str, value, field: str) -> None:
+  """Refuses lengths at which optax stays at the start value for good."""
+  if not isinstance(value, int | float) or not value > 0:
+    raise UserError(
+      f"{field} has {key}={value!r}, which must be a number of epochs above 0: "
+      "with none the rate would stay where it starts."
+    )
 
 
 def make_optimizer(
@@ -207,10 +221,11 @@ def make_optimizer(
 def _check_rates(config) -> None:
   """Refuses rates that runs cannot each have one of."""
   rates = config.learning_rates
-  if len(set(rates)) < len(rates) or any(each <= 0 for each in rates):
+  told = {rate_suffix(each) for each in rates}
+  if len(told) < len(rates) or any(each <= 0 for each in rates):
     raise UserError(
       f"config.optimizer.learning_rates={tuple(rates)} must be different "
-      "numbers above 0."
+      "numbers above 0: runs are named by their first six digits."
     )
   if rates and config.learning_rate <= 0:
     raise UserError(

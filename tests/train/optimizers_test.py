@@ -192,6 +192,34 @@ def test_decay_can_spare_biases():
     ({"schedule": "scale_by_schedule"}, "is not among optax's"),
     ({"schedule": "linear_schedule"}, "end_value"),
     ({"schedule_kwargs": "warmup_steps=2"}, "does not take"),
+    (
+      {
+        "schedule": "warmup_constant_schedule",
+        "schedule_kwargs": "warmup_steps=0",
+      },
+      "warmup_steps=0, which must be a number of epochs above 0",
+    ),
+    (
+      {
+        "schedule": "linear_schedule",
+        "schedule_kwargs": "end_value=0.0, transition_steps=0",
+      },
+      "transition_steps=0, which must be a number of epochs above 0",
+    ),
+    (
+      {
+        "schedule": "cosine_decay_schedule",
+        "schedule_kwargs": "decay_steps='all'",
+      },
+      "decay_steps='all', which must be a number",
+    ),
+    (
+      {
+        "schedule": "piecewise_constant_schedule",
+        "schedule_kwargs": "boundaries_and_scales=3",
+      },
+      "schedule='piecewise_constant_schedule' with",
+    ),
     ({"name": "lbfgs"}, "line search"),
     ({"name": "dpsgd"}, "gradient of every example"),
     ({"name": "galore"}, "empty arrays"),
@@ -203,6 +231,7 @@ def test_decay_can_spare_biases():
     ({"name": "sgd", "decay": "kernels"}, "decay mask"),
     ({"decay": "biases"}, "neither"),
     ({"learning_rates": (0.1, 0.1)}, "different numbers"),
+    ({"learning_rates": (0.1, 0.1 + 1e-9)}, "first six digits"),
     ({"learning_rates": (0.1, 0.0)}, "above 0"),
     ({"learning_rates": (0.1,), "learning_rate": 0.0}, "must be above 0"),
   ],
@@ -210,6 +239,13 @@ def test_decay_can_spare_biases():
 def test_what_optax_lacks_is_refused(changes, message):
   with pytest.raises(UserError, match=message):
     make(**changes)
+
+
+def test_a_warm_up_of_no_length_is_none_where_more_follows():
+  tx = make(
+    schedule="warmup_cosine_decay_schedule", schedule_kwargs="warmup_steps=0"
+  )
+  assert rates(tx, 1)[0] == pytest.approx(1e-2)
 
 
 def test_arguments_are_literals():
