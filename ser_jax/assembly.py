@@ -17,6 +17,7 @@ from ser_jax.data.dataset import (
   shard_folder,
 )
 from ser_jax.data.examples import Examples
+from ser_jax.data.protocols import Fold
 from ser_jax.data.shards import unfinished
 from ser_jax.errors import UserError
 from ser_jax.features.sets import require_unchanged
@@ -126,18 +127,10 @@ def assemble(
     The experiment, in parts whose groups are of one size.
 
   Raises:
-    UserError: see `make_layout`.
+    UserError: see `make_layout`, and `_steps_per_epoch`.
   """
   folds = dataset.protocol.to_run
-  largest = max(len(fold.train) for fold in dataset.protocol.folds)
-  if config.batch_size > largest:
-    LOG.warning(
-      "config.batch_size=%d is more than the %d utterances of the largest "
-      "training part: the rest is filler, and an epoch a single step",
-      config.batch_size,
-      largest,
-    )
-  steps = order.steps_per_epoch(largest, config.batch_size)
+  steps = _steps_per_epoch(config.batch_size, dataset.protocol.folds)
   parts = []
   for of_runs in groups.parted(config, seeds, folds):
     layout = make_layout(
@@ -172,3 +165,31 @@ def assemble(
     )
     for of_runs, layout, stages in parts
   ]
+
+
+def _steps_per_epoch(batch_size: int, folds: Sequence[Fold]) -> int:
+  """Steps of an epoch, the same for every fold.
+
+  Raises:
+    UserError: more than a fold has utterances to train on.
+  """
+  smallest, largest = (
+    pick(folds, key=lambda fold: len(fold.train)) for pick in (min, max)
+  )
+  few, most = len(smallest.train), len(largest.train)
+  if batch_size > most:
+    LOG.warning(
+      "config.batch_size=%d is more than the %d utterances of the largest "
+      "training part: the rest is filler, and an epoch a single step",
+      batch_size,
+      most,
+    )
+  steps = order.steps_per_epoch(most, batch_size)
+  if steps > few:
+    raise UserError(
+      f"config.batch_size={batch_size} makes {steps} steps an epoch of the "
+      f"{most} utterances that {largest.name} trains on, and {smallest.name} "
+      f"trains on {few}: folds have the same steps, and none may be empty. Use "
+      f"a batch size of at least {-(-most // few)}."
+    )
+  return steps

@@ -76,7 +76,7 @@ def test_the_default_forms_take_real_steps(shards, tmp_path):
 
 
 def test_a_run_does_not_depend_on_the_folds_beside_it(shards, tmp_path):
-  config = small(shards, "base2", batch_size=1)
+  config = small(shards, "base2", batch_size=2)
   config.protocol.name, config.protocol.count = "random", 3
 
   def made(*folds):
@@ -86,9 +86,19 @@ def test_a_run_does_not_depend_on_the_folds_beside_it(shards, tmp_path):
     return (found.steps, found.dataset.examples.plans), parts
 
   whole, sizes = made()
-  assert len(set(sizes)) > 1  # each by itself would have other steps
+  # Each by itself would have other steps.
+  assert len({-(-size // config.batch_size) for size in sizes}) > 1
   for number, size in enumerate(sizes):
     assert made(number) == (whole, [size])
+
+
+def test_folds_too_unequal_for_a_batch_are_refused(shards, tmp_path):
+  config = small(shards, "base1", batch_size=1)
+  config.protocol.name, config.protocol.count = "random", 3
+  with pytest.raises(UserError, match="batch size of at least 2"):
+    assembly.make_experiment(config, tmp_path)
+  config.batch_size = 2
+  assert assembly.make_experiment(config, tmp_path).steps
 
 
 def test_a_batch_that_nothing_fills_is_told_of(shards, tmp_path, caplog):

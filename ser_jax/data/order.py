@@ -40,7 +40,7 @@ def training_rows(
     indices: the training part, as positions within the shards.
     seed: the run's seed.
     epoch: counted from 0.
-    steps: rows to make; each holds at least one utterance.
+    steps: rows to make, at most as many as utterances: none is empty.
     batch_size: the static batch size.
     stage: counted from 0.
 
